@@ -1,0 +1,64 @@
+"""The two streams of a command: answers on stdout, everything else on stderr. Here: what goes where, and that it acts on no terminal.
+
+Not here: what is said of a call (channel).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from llmproc_nb.notebook.visible import one_line, visible
+
+__all__ = ["Terminal", "one_line", "visible"]
+
+
+class Terminal:
+    """`live`: stdout is a terminal, so that an answer can be shown as it grows. `quiet`: nothing but errors on stderr."""
+
+    def __init__(self, *, quiet: bool = False, live: bool = True) -> None:
+        self.quiet = quiet
+        self.live = live and sys.stdout.isatty()
+        self._one_screen = self.live and sys.stderr.isatty()
+        self._in_line = False
+
+    def piece(self, text: str) -> None:
+        """A piece of an answer, on its way to a terminal."""
+        if text:
+            sys.stdout.write(visible(text))
+            sys.stdout.flush()
+            self._in_line = not text.endswith("\n")
+
+    def end(self) -> None:
+        """End the line that pieces left open."""
+        if self._in_line:
+            self.piece("\n")
+
+    def text(self, text: str) -> None:
+        """A whole text to stdout, with a line feed at its end; as it is where stdout is no terminal."""
+        if text:
+            sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+            sys.stdout.write("" if text.endswith("\n") else "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """A line on stderr, unless quiet."""
+        if not self.quiet:
+            self.line(text)
+
+    def loud(self, text: str) -> None:
+        """A line on stderr that cannot be overlooked, unless quiet."""
+        colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        if not self.quiet:
+            self._write(f"\x1b[7m {text} \x1b[0m" if colours else text)
+
+    def line(self, text: str) -> None:
+        """A line on stderr."""
+        self._write(visible(text))
+
+    def _write(self, text: str) -> None:
+        if self._one_screen:
+            self.end()
+        with suppress(OSError):  # nobody reads the remarks any more; the answer still counts
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,113 @@
+"""One reply from a provider, whatever it takes: a slot, an attempt, and further attempts where the fault may pass.
+
+Here: retries, their waits and their events. Not here: what is asked (loop) and how (drivers).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from llmproc_nb.core.errors import ProviderError, RateLimited, Unreachable
+from llmproc_nb.core.event import Asked, AttemptFailed
+from llmproc_nb.core.provider import Delta, Draft, Reply, Request
+from llmproc_nb.core.usage import Usage
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.loop import Run
+
+MAX_ATTEMPTS = 8
+MAX_ATTEMPTS_UNREACHABLE = 3
+MAX_WAIT_S = 30.0
+MAX_RETRY_AFTER_S = 60.0
+
+
+class Attempts:
+    """What it took to get one reply; readable also when it was cut short."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.began = self.first = self.ended = 0.0
+        self.draft: Draft | None = None
+
+
+async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
+    """The reply to a request. Raises the ProviderError of the last attempt when no further one makes sense."""
+    provider, clock, limiter = run.process.provider, run.machine.clock, run.process.limiter
+    attempts.began = clock.monotonic()
+    while True:
+        attempts.count += 1
+        draft = attempts.draft = Draft(provider.api, _first_marked(run, attempts))
+        async with limiter.slot(lambda why: run.delta(Delta("wait", why))) as began:
+            run.write(
+                Asked,
+                node=request.head.id,
+                config=request.config.id,
+                digest=request.digest,
+                lineage=request.lineage,
+                sibling=request.sibling,
+                attempt=attempts.count,
+            )
+            try:
+                reply = await provider.ask(request, draft)
+            except ProviderError as error:
+                limiter.failed(error, began)
+                wait_s = _wait_s(error, attempts.count, clock.jitter())
+                _note_failure(run, request, attempts, error, wait_s)
+                if wait_s is None:
+                    raise
+                fault = error
+            else:
+                limiter.succeeded()
+                attempts.ended = clock.monotonic()
+                return reply
+        run.delta(Delta("reset", f"attempt {attempts.count + 1} in {wait_s:.1f} s: {fault.found}"))
+        await clock.sleep(wait_s)
+
+
+def _first_marked(run: Run, attempts: Attempts):  # type: ignore[no-untyped-def]
+    def read(delta: Delta) -> None:
+        if not attempts.first:
+            attempts.first = run.machine.clock.monotonic()
+        run.delta(delta)
+
+    return read
+
+
+def _wait_s(error: ProviderError, attempt: int, jitter: float) -> float | None:
+    """How long to wait before the next attempt; None to give up."""
+    most = MAX_ATTEMPTS_UNREACHABLE if isinstance(error, Unreachable) else MAX_ATTEMPTS
+    if not error.retryable or attempt >= most:
+        return None
+    if error.retry_after_s is not None:
+        if error.retry_after_s <= MAX_RETRY_AFTER_S:
+            return error.retry_after_s
+        error.right = f"a wait of at most {MAX_RETRY_AFTER_S:.0f} s is made by itself, the API asks for {error.retry_after_s:.0f} s"
+        return None
+    base = 1.0 if isinstance(error, RateLimited) else 0.5
+    return float(min(MAX_WAIT_S, base * 2 ** (attempt - 1)) * jitter)
+
+
+def _note_failure(run: Run, request: Request, attempts: Attempts, error: ProviderError, wait_s: float | None) -> None:
+    draft = attempts.draft
+    assert draft is not None
+    usage = spent(run, draft)
+    run.spend(usage)
+    run.write(
+        AttemptFailed,
+        digest=request.digest,
+        attempt=attempts.count,
+        error=type(error).__name__,
+        text=str(error),
+        retry_in_s=wait_s,
+        partial=draft.message(interrupted=True) if draft else None,
+        usage=usage,
+    )
+
+
+def spent(run: Run, draft: Draft) -> Usage:
+    """What a reply that did not become whole has cost so far; nothing where no piece of it came."""
+    if not draft and not draft.usage.total_tokens:
+        return Usage()
+    return run.priced(msgspec.structs.replace(draft.usage, requests=1), draft.model)

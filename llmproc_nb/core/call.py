@@ -1,0 +1,118 @@
+"""A call: one supervised run of the loop, from a message to a natural stop. What waits for it is a Call; the loop itself is in loop.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb.core.errors import CallStateError
+from llmproc_nb.core.result import RunResult
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
+
+
+class Call:
+    """A run under way. `await call` and `call.result()` give the RunResult, `str(call)` waits and gives the text, `call.cancel()` stops it.
+
+    It works from plain code, from any event loop and from several places at once. A cancelled call ends with what was said so far and
+    the stop reason `interrupted`.
+    """
+
+    def __init__(self, process: Process, number: int) -> None:
+        self.process, self.number = process, number
+        self._future: Future[RunResult] = Future()
+        self._future.set_running_or_notify_cancel()
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    def start(self, body: Coroutine[Any, Any, RunResult]) -> Call:
+        """Hand the body to the owner loop; returns at once."""
+        self.process.machine.owner.start(self._run(body), self._began)
+        return self
+
+    def _began(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        if self._cancelled:
+            task.cancel()
+
+    async def _run(self, body: Coroutine[Any, Any, RunResult]) -> None:
+        try:
+            result = await body
+        except BaseException as error:  # whoever waits gets the error, whatever it is; the owner loop must live on
+            gone = CallStateError("the call was stopped before it began", place=self.process.name)
+            self._future.set_exception(gone if isinstance(error, asyncio.CancelledError) else error)
+        else:
+            self._future.set_result(result)
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def cancel(self) -> None:
+        """Stop the call; returns at once. What was said so far is kept, open tool calls are answered."""
+        self._cancelled = True
+        self.process.machine.owner.loop.call_soon_threadsafe(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def result(self, timeout_s: float | None = None) -> RunResult:
+        """Wait for the end and give the result; raises what went wrong. An interrupt while waiting cancels the call first."""
+        if self.process.machine.owner.is_here() and not self.done():
+            raise CallStateError("a coroutine on the owner loop waits for a call that runs there too", right="`await call` works there")
+        try:
+            return self._wait(timeout_s)
+        except KeyboardInterrupt:
+            self.cancel()
+            self.settle(2.0)
+            raise
+
+    def _wait(self, timeout_s: float | None) -> RunResult:
+        if timeout_s is not None:
+            return self._future.result(timeout_s)
+        while True:  # short waits: on some systems a long one cannot be interrupted
+            try:
+                return self._future.result(0.2)
+            except TimeoutError:
+                if self._future.done():
+                    return self._future.result()
+
+    def settle(self, grace_s: float) -> None:
+        """Give a cancelled call time to write down what it has; raises nothing."""
+        try:
+            self._future.exception(grace_s)
+        except TimeoutError:
+            return
+
+    def exception(self) -> BaseException | None:
+        """What went wrong, of a call that is done; None otherwise."""
+        return self._future.exception(0) if self.done() else None
+
+    def when_done(self, tell: Callable[[Call], None]) -> None:
+        """Have a function told, on the owner loop's thread, when the call ends."""
+        self._future.add_done_callback(lambda _: tell(self))
+
+    @property
+    def future(self) -> Future[RunResult]:
+        """The future of the result, for those who wait for several things at once."""
+        return self._future
+
+    async def _awaited(self) -> RunResult:
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._future))
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def __await__(self) -> Generator[Any, None, RunResult]:
+        return self._awaited().__await__()
+
+    def __str__(self) -> str:
+        return self.result().text
+
+    def __repr__(self) -> str:
+        state = "running" if not self.done() else "failed" if self._future.exception() else self._future.result().stop_reason
+        return f"<Call {self.number} of {self.process.name}: {state}>"

@@ -1,0 +1,194 @@
+"""Events: each thing that happened, as one flat immutable value. The log is nothing but these, in order.
+
+Events are written for any reader: the cell, the file, the frames, callbacks. Numbers carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from llmproc_nb.core.message import Message, ToolResult
+from llmproc_nb.core.provider import Settings, ToolSpec
+from llmproc_nb.core.usage import Usage
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """`seq` counts from 1 within a log; `time_ns` is UTC, nanoseconds since 1970; `pid` 0 is the machine itself."""
+
+    seq: int
+    time_ns: int
+    pid: int = 0
+    call: int | None = None
+    cell: str | None = None
+
+
+class Opened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="opened"):
+    """A log begins: one run of one kernel."""
+
+    version: int = 1
+    run: str = ""
+    notebook: str | None = None
+    software: str = ""
+
+
+class Declared(Event, frozen=True, kw_only=True, omit_defaults=True, tag="declared"):
+    """A way to ask, named by its hash, before the first request that uses it."""
+
+    config: str
+    model: str
+    tools: tuple[ToolSpec, ...] = ()
+    settings: Settings = Settings()
+
+
+class Started(Event, frozen=True, kw_only=True, omit_defaults=True, tag="started"):
+    """A process began, standing on `node`. `program` is its declaration, as far as data can say it."""
+
+    name: str
+    node: str
+    lineage: str
+    parent_pid: int | None = None
+    provider: str = ""
+    scripted: bool = False
+    program: dict[str, Any] = {}
+
+
+class Appended(Event, frozen=True, kw_only=True, omit_defaults=True, tag="appended"):
+    """A node came into the tree. A message of tool results is not written twice: `results` are the seqs of its ToolRan events."""
+
+    node: str
+    parent: str | None = None
+    message: Message | None = None
+    results: tuple[int, ...] = ()
+
+
+class Called(Event, frozen=True, kw_only=True, omit_defaults=True, tag="called"):
+    """A call began: the process stood on `before`, `node` is what it was told."""
+
+    node: str
+    before: str
+
+
+class Asked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="asked"):
+    """A request went out from `node`. `digest` covers the path and the config; see Request for lineage and sibling."""
+
+    node: str
+    config: str
+    digest: str
+    lineage: str
+    sibling: int = 0
+    attempt: int = 1
+
+
+class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="attempt_failed"):
+    """An attempt to get a reply failed. `retry_in_s` is the wait before the next one; None: given up.
+
+    `partial` is what had been said until then, `usage` what that had cost.
+    """
+
+    digest: str
+    attempt: int
+    error: str
+    text: str
+    retry_in_s: float | None = None
+    partial: Message | None = None
+    usage: Usage = Usage()
+
+
+class Replied(Event, frozen=True, kw_only=True, omit_defaults=True, tag="replied"):
+    """A reply is whole and stands at `node`. `replayed`: it came from a recording. `digest` is that of the request."""
+
+    node: str
+    digest: str
+    lineage: str
+    sibling: int = 0
+    stop: str
+    raw_stop: str | None = None
+    detail: str | None = None
+    model: str = ""
+    id: str = ""
+    usage: Usage = Usage()
+    duration_s: float = 0.0
+    first_s: float | None = None
+    attempts: int = 1
+    replayed: bool = False
+
+
+class ToolStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_started"):
+    """A tool is about to run, for call number `position` of the reply at `node`. Written before it can have any effect."""
+
+    node: str
+    position: int
+    call_id: str
+    name: str
+    arguments: str
+
+
+class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ran"):
+    """A tool call is answered.
+
+    `outcome`: ran, failed, refused (it never started), timed_out, interrupted (whether it took effect is unknown).
+    """
+
+    node: str
+    position: int
+    name: str
+    result: ToolResult
+    outcome: str = "ran"
+    duration_s: float = 0.0
+    replayed: bool = False
+
+
+class Moved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="moved"):
+    """A head went to another node: rerun (of a cell), reset, failed (the question got no answer), goto, undo."""
+
+    node: str
+    before: str
+    reason: str
+
+
+class Stopped(Event, frozen=True, kw_only=True, omit_defaults=True, tag="stopped"):
+    """A call ended: by itself (the model's stop reason), by a limit (max_…), interrupted, killed, or by an error."""
+
+    reason: str
+    node: str
+    usage: Usage = Usage()
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class Killed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="killed"):
+    """A process ended."""
+
+
+class Warned(Event, frozen=True, kw_only=True, omit_defaults=True, tag="warned"):
+    """Something a person should know that stops nothing."""
+
+    text: str
+
+
+class ReaderFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="reader_failed"):
+    """An event reader raised; the others and the call went on."""
+
+    reader: str
+    error: str
+
+
+AnyEvent: TypeAlias = (
+    Opened
+    | Declared
+    | Started
+    | Appended
+    | Called
+    | Asked
+    | AttemptFailed
+    | Replied
+    | ToolStarted
+    | ToolRan
+    | Moved
+    | Stopped
+    | Killed
+    | Warned
+    | ReaderFailed
+)

@@ -1,0 +1,147 @@
+"""Programs: frozen declarations of what a process is. Pure data; reading TOML and YAML is a driver's matter.
+
+A Program is the one form that every generation of files, a package or Python code ends in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Self, TypeAlias
+
+import msgspec
+
+from llmproc_nb.core.provider import Settings
+from llmproc_nb.core.tool import Tool
+from llmproc_nb.core.usage import Limits
+
+Access: TypeAlias = Literal["read", "write", "admin"]
+
+
+class ToolWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tool asked for by name, with what should differ: `alias` is the name the model sees."""
+
+    name: str
+    alias: str | None = None
+    description: str | None = None
+    param_descriptions: dict[str, str] = {}
+    access: Access | None = None
+
+
+class McpServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An MCP server: a command (stdio) or a url (sse, http), and which of its tools are offered (None: none, "all", or wishes)."""
+
+    type: Literal["stdio", "sse", "http"] = "stdio"
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    url: str | None = None
+    headers: dict[str, str] = {}
+    description: str = ""
+    tools: Literal["all"] | tuple[ToolWish, ...] | None = None
+
+
+class Preload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Files whose text is added to the system prompt at start; relative to the program's folder or to the working folder."""
+
+    files: tuple[str, ...] = ()
+    relative_to: Literal["program", "cwd"] = "program"
+
+
+class EnvInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Facts about the machine that are added to the system prompt at start. `extra` are lines of the program's own."""
+
+    variables: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    env_vars: dict[str, str] = {}
+    file_map_root: str | None = None
+    file_map_max_files: int = 50
+    file_map_show_size: bool = True
+    extra: dict[str, str] = {}
+
+
+class FdRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a text becomes an fd, and how long its pages are, in characters."""
+
+    max_direct_output_chars: int = 8000
+    default_page_size: int = 4000
+    max_input_chars: int = 8000
+    page_user_input: bool = True
+    enable_references: bool = False
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another program this one may spawn: by path, or loaded already. `description` is what the model is told of it."""
+
+    path: str | None = None
+    program: Program | None = None
+    description: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the loader has to say about one key: unknown, superseded, not served. `place` is file, table and key."""
+
+    kind: Literal["unknown", "superseded", "unserved", "missing"]
+    place: str
+    text: str
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a process is made from.
+
+    `tools` holds functions, Tools, or wishes by name, resolved at start. `script` is for `provider = "scripted"`: turns as data, or a
+    function of the request. `hosted` are tools that the provider runs itself (`{"web_search": {…}}`). Paths are relative to `base_dir`.
+    """
+
+    name: str = "agent"
+    model: str = ""
+    provider: str = ""
+    base_url: str | None = None
+    api_key_env: str | None = None
+    project_id: str | None = None
+    region: str | None = None
+    system: str = ""
+    user: str | None = None
+    settings: Settings = Settings()
+    limits: Limits = Limits()
+    tools: tuple[ToolWish | Tool | Callable[..., Any], ...] = ()
+    hosted: dict[str, dict[str, Any]] = {}
+    linked: dict[str, Link] = {}
+    preload: Preload = Preload()
+    env_info: EnvInfo = EnvInfo()
+    fd: FdRules | None = None
+    mcp: dict[str, McpServer] = {}
+    script: tuple[dict[str, Any], ...] | Callable[..., Any] = ()
+    prompt_caching: bool = True
+    demo_prompts: tuple[str, ...] = ()
+    display_name: str | None = None
+    base_dir: str = "."
+    source: str = ""
+    notes: tuple[Note, ...] = ()
+
+    def replace(self, **fields: Any) -> Self:
+        """The same program with other fields."""
+        return msgspec.structs.replace(self, **fields)
+
+    def declaration(self) -> dict[str, Any]:
+        """The program as JSON data, for the log: functions by their names, linked programs by theirs, no notes."""
+        fields: dict[str, Any] = {}
+        for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            value = getattr(self, name)
+            if name in ("notes", "base_dir", "source") or value == default:
+                continue
+            fields[name] = msgspec.to_builtins(value, enc_hook=_named) if name not in ("tools", "script") else _names(value)
+        return fields
+
+
+def _names(value: Any) -> Any:
+    if callable(value) and not isinstance(value, Tool):
+        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, Tool):
+        return value.name
+    if isinstance(value, tuple | list):
+        return [_names(item) for item in value]
+    return msgspec.to_builtins(value, enc_hook=_named)
+
+
+def _named(value: Any) -> Any:
+    return getattr(value, "__name__", repr(value))

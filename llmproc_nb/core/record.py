@@ -1,0 +1,270 @@
+"""What a list of events tells: the tree of messages, the processes and where they stood, which tool calls were open.
+
+Pure reading of events, for whoever rebuilds, replays or tabulates a log. Not here: files (drivers), running anything.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from llmproc_nb.core.dialog import Dialog, Node
+from llmproc_nb.core.errors import LogError, ProgramError, ToolError
+from llmproc_nb.core.event import (
+    AnyEvent,
+    Appended,
+    Asked,
+    AttemptFailed,
+    Called,
+    Declared,
+    Killed,
+    Moved,
+    Opened,
+    Replied,
+    Started,
+    Stopped,
+    ToolRan,
+    ToolStarted,
+)
+from llmproc_nb.core.message import Message, ToolCall
+from llmproc_nb.core.program import Link, Program, ToolWish
+from llmproc_nb.core.provider import ToolSpec
+from llmproc_nb.core.tool import Tool
+from llmproc_nb.core.usage import Usage
+
+
+def said(events: Iterable[AnyEvent]) -> Iterator[tuple[Appended, Message]]:
+    """Each node's event with its message; one of tool results is put together from the events of its tools. Raises LogError."""
+    answers: dict[int, ToolRan] = {}
+    for event in events:
+        if isinstance(event, ToolRan):
+            answers[event.seq] = event
+        elif isinstance(event, Appended):
+            yield event, event.message or Message(role="tool", parts=tuple(_answer(answers, seq, event).result for seq in event.results))
+
+
+def _answer(answers: Mapping[int, ToolRan], seq: int, event: Appended) -> ToolRan:
+    if seq not in answers:
+        raise LogError(f"event {seq}, an answer of node {event.node[:8]}, is missing", place=f"event {event.seq}")
+    return answers[seq]
+
+
+def tree(events: Iterable[AnyEvent], *, place: str = "") -> Dialog:
+    """The dialog of a log, each node's id computed again. Raises LogError at the first one that differs or hangs in the air."""
+    dialog = Dialog()
+    for event, message in said(events):
+        if event.parent is not None and event.parent not in dialog:
+            raise LogError(f"node {event.node[:8]} follows node {event.parent[:8]}, which is missing", place=_place(place, event))
+        node, _ = dialog.append(message, None if event.parent is None else dialog.find(event.parent))
+        if node.id != event.node:
+            raise LogError(
+                f"the {message.role} message at depth {node.depth} gives the id {node.id[:8]}, the log says {event.node[:8]}",
+                place=_place(place, event),
+                right="an id is the hash of the message and what came before it",
+                step="The log was changed, or was written by another version.",
+            )
+    return dialog
+
+
+def _place(place: str, event: AnyEvent) -> str:
+    return f"{place}, event {event.seq}" if place else f"event {event.seq}"
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Let the garbage collector rest while very many values are made that all stay: it would look through them again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def last_run(events: Iterable[AnyEvent]) -> list[AnyEvent]:
+    """The events from the last Opened on."""
+    found = list(events)
+    starts = [index for index, event in enumerate(found) if isinstance(event, Opened)]
+    return found[starts[-1] :] if starts else found
+
+
+@dataclass
+class Past:
+    """One process as a log knows it: how it began, where it stood at the end, what it had used by itself."""
+
+    started: Started
+    head: str
+    config: str | None = None
+    killed: bool = False
+    call: Called | None = None
+    replies: list[Replied | AttemptFailed] = field(default_factory=list)
+    arrived: int = 0
+
+    @property
+    def pid(self) -> int:
+        return self.started.pid
+
+    @property
+    def name(self) -> str:
+        return self.started.name
+
+    @property
+    def usage(self) -> Usage:
+        """What its own replies and failed attempts add up to."""
+        return total(reply.usage for reply in self.replies)
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Many usages as one."""
+    found = list(usages)
+    return Usage(**{name: sum([getattr(usage, name) for usage in found]) for name in Usage.__struct_fields__})
+
+
+def processes(events: Iterable[AnyEvent]) -> dict[int, Past]:
+    """The processes of a log by pid, as they were when it ended. `call` is the call that was under way, `arrived` the seq at which the head was reached."""
+    found: dict[int, Past] = {}
+    for event in events:
+        if isinstance(event, Started):
+            found[event.pid] = Past(event, event.node, arrived=event.seq)
+        elif (past := found.get(event.pid)) is not None:
+            _go_on(past, event)
+    return found
+
+
+_STANDS = (Appended, Called, Asked, Replied, Moved, Stopped)
+_ARRIVES = (Appended, Replied, Moved)
+
+
+def _go_on(past: Past, event: AnyEvent) -> None:
+    kind = type(event)
+    if kind is Replied or kind is AttemptFailed:
+        past.replies.append(event)
+        if event.call is None:  # brought in from an earlier log: says what was used, not where the process stands
+            return
+    elif kind is Called:
+        past.call = event
+    elif kind is Stopped:
+        past.call = None
+    elif kind is Killed:
+        past.killed = True
+    elif kind is Asked or kind is Declared:
+        past.config = event.config
+    if kind in _STANDS:
+        if kind in _ARRIVES or event.node != past.head:
+            past.arrived = event.seq
+        past.head = event.node
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCall:
+    """A tool call without an answer on the path. `state`: finished (it ran, `ran` is what came of it), unknown (it had begun), never started."""
+
+    position: int
+    call: ToolCall
+    state: str
+    ran: ToolRan | None = None
+
+
+def open_calls(events: Iterable[AnyEvent], past: Past, head: Node) -> list[OpenCall]:
+    """The tool calls that a process was waiting for when the log ended."""
+    calls = head.message.tool_calls if head.message.role == "assistant" else ()
+    if not calls:
+        return []
+    began: set[int] = set()
+    ran: dict[int, ToolRan] = {}
+    for event in events:
+        if event.pid == past.pid and event.seq > past.arrived and isinstance(event, ToolStarted | ToolRan) and event.node == head.id:
+            if isinstance(event, ToolRan):
+                ran[event.position] = event
+            else:
+                began.add(event.position)
+    return [
+        OpenCall(
+            position=position,
+            call=call,
+            state="finished" if position in ran else "unknown" if position in began else "never started",
+            ran=ran.get(position),
+        )
+        for position, call in enumerate(calls)
+    ]
+
+
+def trails(events: Iterable[AnyEvent]) -> dict[int, list[str]]:
+    """The nodes each call went through, in order, whether or not they were new to the tree."""
+    found: dict[int, list[str]] = {}
+    for event in events:
+        if event.call is None or not isinstance(event, _STANDS) or _moved_by_person(event):
+            continue
+        nodes = found.setdefault(event.call, [])
+        if nodes[-1:] != [event.node]:
+            nodes.append(event.node)
+    return found
+
+
+def _moved_by_person(event: AnyEvent) -> bool:
+    """Whether a head was moved from outside; the loop itself moves one only to take a question back."""
+    return isinstance(event, Moved) and event.reason != "failed"
+
+
+def moves(events: Iterable[AnyEvent]) -> Iterator[Moved]:
+    """The moves that people made."""
+    return (event for event in events if isinstance(event, Moved) and _moved_by_person(event))
+
+
+def declared(events: Iterable[AnyEvent]) -> dict[str, Declared]:
+    """The ways to ask, by their hash."""
+    return {event.config: event for event in events if isinstance(event, Declared)}
+
+
+def program_from(
+    declaration: Mapping[str, Any], functions: Mapping[str, Any] | None = None, *, name: str = ""
+) -> tuple[Program, tuple[str, ...]]:
+    """A program from its declaration in a log, and the names of the functions that are not among `functions`. Raises ProgramError."""
+    fields, functions = dict(declaration), functions or {}
+    wishes, script, linked = fields.pop("tools", ()), fields.pop("script", ()), fields.pop("linked", {})
+    named = [wish for wish in (*wishes, script) if isinstance(wish, str)]
+    try:
+        program = msgspec.convert(fields, _Data)
+        wanted = [functions.get(wish) if isinstance(wish, str) else msgspec.convert(wish, ToolWish) for wish in wishes]
+        links = {key: _link(key, link) for key, link in linked.items()}
+    except msgspec.ValidationError as error:
+        raise ProgramError(f"its declaration in the log cannot be read: {error}", place=name) from None
+    values = {key: getattr(program, key) for key in _Data.__struct_fields__ if key in fields}
+    tools = tuple(wish for wish in wanted if wish is not None)
+    turns = functions.get(script, ()) if isinstance(script, str) else tuple(script)
+    return Program(**values, tools=tools, script=turns, linked=links), tuple(wish for wish in named if wish not in functions)
+
+
+def _link(name: str, link: Mapping[str, Any]) -> Link:
+    inner = link.get("program")
+    program = program_from(inner, name=name)[0] if isinstance(inner, Mapping) else None
+    return Link(path=link.get("path"), program=program, description=link.get("description", ""))
+
+
+_LEFT_OUT = ("tools", "script", "linked", "notes", "base_dir", "source")
+_Data: Any = msgspec.defstruct(
+    "ProgramData",
+    [
+        (item.encode_name, item.type, item.default)
+        if item.default is not msgspec.NODEFAULT
+        else (item.encode_name, item.type, msgspec.field(default_factory=item.default_factory))
+        for item in msgspec.structs.fields(Program)
+        if item.name not in _LEFT_OUT
+    ],
+    kw_only=True,
+)
+
+
+def stand_in(spec: ToolSpec) -> Tool:
+    """A tool that keeps its place among a process's tools while nobody has supplied its function."""
+
+    def missing(**arguments: Any) -> Any:
+        raise ToolError(f"the function behind {spec.name} is not there in this kernel", step="Go on without it.")
+
+    return Tool(spec=spec, function=missing)

@@ -1,0 +1,175 @@
+"""Tools: what a model may call. Here: the tool, the toolset, arguments in and results out. Schemas of functions come from a driver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from llmproc_nb.core.errors import ToolDeclarationError, ToolError
+from llmproc_nb.core.message import AnyPart, Document, Image, Text, clean
+from llmproc_nb.core.provider import ToolSpec
+
+ResultParts: TypeAlias = tuple[Text | Image | Document, ...]
+EMPTY_RESULT = "(no output)"
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A schema and the function behind it.
+
+    `check` turns the model's arguments into those of the function and raises ToolError where they do not fit. `where` says on which
+    thread a plain function runs: `worker` (its own), or `main` (a notebook's main thread while a cell waits); coroutine functions
+    run on the owner loop. `timeout_s` None means no end. `inject` names parameters the model does not see: the process itself, or
+    `{"process": process}`.
+    """
+
+    spec: ToolSpec
+    function: Callable[..., Any]
+    check: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    where: Literal["worker", "main"] = "worker"
+    access: Literal["read", "write", "admin"] = "write"
+    timeout_s: float | None = 300.0
+    inject: dict[str, Literal["process", "runtime_context"]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function itself, for the person who declared it."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def renamed(self, name: str) -> Tool:
+        return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, name=name))
+
+    def described(self, description: str | None, parameters: Mapping[str, str]) -> Tool:
+        """The same tool with another description, or other words for some parameters."""
+        schema = dict(self.spec.parameters)
+        properties = dict(schema.get("properties", {}))
+        for key, words in parameters.items():
+            if key not in properties:
+                raise ToolDeclarationError(f"tool {self.name} has no parameter {key!r}", right=f"it has {', '.join(properties) or 'none'}")
+            properties[key] = {**properties[key], "description": words}
+        spec = ToolSpec(name=self.name, description=description or self.spec.description, parameters={**schema, "properties": properties})
+        return msgspec.structs.replace(self, spec=spec)
+
+
+class Toolset:
+    """Tools by name, in order. Immutable: join, filter, prefix and rename give new ones."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            if tool.name in self._tools:
+                raise ToolDeclarationError(
+                    f"two tools are called {tool.name!r}", right="each needs its own name", step="Give one an alias."
+                )
+            self._tools[tool.name] = tool
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        return tuple(tool.spec for tool in self)
+
+    def get(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    def join(self, other: Iterable[Tool]) -> Toolset:
+        """These tools and the others; one of the same name takes the place of ours."""
+        return Toolset({**self._tools, **{tool.name: tool for tool in other}}.values())
+
+    def filter(self, keep: Callable[[Tool], bool]) -> Toolset:
+        return Toolset(tool for tool in self if keep(tool))
+
+    def prefix(self, prefix: str) -> Toolset:
+        return Toolset(tool.renamed(prefix + tool.name) for tool in self)
+
+    def rename(self, names: Mapping[str, str]) -> Toolset:
+        """Names: old to new; a tool that is not named keeps its own."""
+        return Toolset(tool.renamed(names.get(tool.name, tool.name)) for tool in self)
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __repr__(self) -> str:
+        return f"Toolset({', '.join(self._tools)})"
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a tool call. Raises ToolError, in words for the model, where they are no JSON object."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(
+            f"the arguments are not valid JSON ({error})", right="one JSON object is needed", step="Call the tool again."
+        ) from None
+    if not isinstance(value, dict):
+        raise ToolError(f"the arguments are a JSON {type(value).__name__}", right="one JSON object is needed", step="Call the tool again.")
+    return _clean_value(value)  # type: ignore[no-any-return]
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON value")
+
+
+def _clean_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_clean_value(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): _clean_value(item) for key, item in value.items()}
+    return value
+
+
+def result_parts(value: Any) -> ResultParts:
+    """What a tool returned, as parts a model can read: text as it is, data as JSON, PNG or JPEG bytes as an image, parts as they are."""
+    if value is None or value == "" if isinstance(value, str | None) else False:
+        return (Text(text=EMPTY_RESULT),)
+    if isinstance(value, str):
+        return (Text(text=clean(value)),)
+    if isinstance(value, Text | Image | Document):
+        return (value,)
+    if isinstance(value, list | tuple) and value and all(isinstance(part, Text | Image | Document) for part in value):
+        return tuple(value)
+    if isinstance(value, bytes | bytearray):
+        return (_bytes_part(bytes(value)),)
+    if isinstance(value, BaseException):
+        return (Text(text=clean(f"{type(value).__name__}: {value}")),)
+    return (Text(text=_as_json(value)),)
+
+
+def _bytes_part(data: bytes) -> Text | Image:
+    for magic, media_type in ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif")):
+        if data.startswith(magic):
+            return Image(media_type=media_type, data=data)
+    return Text(text=data.decode(errors="replace"))
+
+
+def _as_json(value: Any) -> str:
+    dump = getattr(value, "model_dump", None)  # a pydantic model, without importing pydantic
+    if callable(dump):
+        value = dump(mode="json")
+    try:
+        return msgspec.json.encode(value, enc_hook=_as_text).decode()
+    except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
+        return clean(repr(value))
+
+
+def _as_text(value: Any) -> Any:
+    item = getattr(value, "item", None)  # a numpy scalar
+    if callable(item) and getattr(value, "shape", None) == ():
+        return item()
+    return clean(str(value))
+
+
+def parts_text(parts: Iterable[AnyPart]) -> str:
+    """The words in parts; a picture or a document by a short note."""
+    return "\n".join(part.text if isinstance(part, Text) else f"[{type(part).__name__.lower()}]" for part in parts)

@@ -1,0 +1,137 @@
+"""Running the tool calls of one reply: all at once, answered in order, each answer an event before it is anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb.core.errors import LlmprocError, ToolError
+from llmproc_nb.core.event import ToolRan, ToolStarted
+from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
+from llmproc_nb.core.owner import in_worker
+from llmproc_nb.core.result import ToolRun
+from llmproc_nb.core.tool import ResultParts, Tool, read_arguments, result_parts
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.dialog import Node
+    from llmproc_nb.core.loop import Run
+
+AT_ONCE = 32
+
+CUT_OFF = "not run: the reply was cut off before this call was complete"
+NOT_RUN = "not run: the call was interrupted before this tool started"
+UNKNOWN = "interrupted while the tool ran: whether it took effect is unknown"
+
+
+async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], bool]:
+    """Run the calls of the reply at `node`.
+
+    Gives the runs in order, the seqs of their events, and whether all came to an end by themselves.
+    """
+    calls = node.message.tool_calls
+    gate = asyncio.Semaphore(AT_ONCE)
+    tasks = [asyncio.create_task(_one(run, node, position, call, gate)) for position, call in enumerate(calls)]
+    whole = True
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        whole = False
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    made = [task.result() for task in tasks]
+    return [tool_run for tool_run, _ in made], [seq for _, seq in made], whole
+
+
+def refuse_all(run: Run, node: Node, why: str) -> tuple[list[ToolRun], list[int]]:
+    """Answer every call of a reply without running anything."""
+    made = [_answer(run, node, position, call, (Text(text=why),), "refused", 0.0) for position, call in enumerate(node.message.tool_calls)]
+    return [tool_run for tool_run, _ in made], [seq for _, seq in made]
+
+
+async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asyncio.Semaphore) -> tuple[ToolRun, int]:
+    clock = run.machine.clock
+    began: float | None = None
+    arguments: dict[str, Any] | str = call.arguments
+    try:
+        async with gate:
+            recorded = run.machine.recorded_tool(node.id, position)
+            if recorded is not None:
+                return _answer(run, node, position, call, recorded.result.content, recorded.outcome, recorded.duration_s, replayed=True)
+            tool = _find(run, call)
+            arguments = read_arguments(call.arguments)
+            checked = tool.check(arguments) if tool.check else arguments
+            run.write(ToolStarted, node=node.id, position=position, call_id=call.id, name=call.name, arguments=call.arguments)
+            await run.tell("tool_start", call.name, arguments)
+            began = clock.monotonic()
+            async with asyncio.timeout(tool.timeout_s):
+                value = await _invoke(run, tool, checked)
+            parts, outcome = result_parts(run.machine.show(value)), "ran"
+    except asyncio.CancelledError:
+        parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
+    except TimeoutError:
+        seconds = clock.monotonic() - (began or 0.0)
+        parts, outcome = (Text(text=f"no result within {seconds:.0f} s; whether it took effect is unknown"),), "timed_out"
+    except LlmprocError as error:
+        parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
+        parts, outcome = (Text(text=clean(f"{type(error).__name__}: {error}")),), "failed"
+    duration_s = 0.0 if began is None else clock.monotonic() - began
+    made = _answer(run, node, position, call, parts, outcome, duration_s, arguments=arguments)
+    if outcome not in ("interrupted",):
+        await run.tell("tool_end", call.name, made[0].result)
+    return made
+
+
+def _answer(
+    run: Run,
+    node: Node,
+    position: int,
+    call: ToolCall,
+    parts: ResultParts,
+    outcome: str,
+    duration_s: float,
+    *,
+    arguments: dict[str, Any] | str | None = None,
+    replayed: bool = False,
+) -> tuple[ToolRun, int]:
+    if arguments is None:
+        try:
+            arguments = read_arguments(call.arguments)
+        except ToolError:
+            arguments = call.arguments
+    result = ToolResult(call_id=call.id, name=call.name, content=parts, is_error=outcome != "ran")
+    event = run.write(
+        ToolRan, node=node.id, position=position, name=call.name, result=result, outcome=outcome, duration_s=duration_s, replayed=replayed
+    )
+    tool_run = ToolRun(
+        name=call.name, arguments=arguments, result=result, outcome=outcome, duration_s=duration_s, position=position, replayed=replayed
+    )
+    return tool_run, event.seq
+
+
+def _find(run: Run, call: ToolCall) -> Tool:
+    tool = run.process.tools.get(call.name)
+    if tool is not None:
+        return tool
+    names = [known.name for known in run.process.tools]
+    near = difflib.get_close_matches(call.name, names, 1)
+    right = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}" if names else "there are no tools"
+    raise ToolError(f"there is no tool {call.name!r}", right=right)
+
+
+async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
+    process = run.process
+    given = {name: process if kind == "process" else {"process": process} for name, kind in tool.inject.items()}
+    function: Callable[[], Any] = functools.partial(tool.function, **arguments, **given)
+    if inspect.iscoroutinefunction(inspect.unwrap(tool.function)) or inspect.iscoroutinefunction(getattr(tool.function, "__call__", None)):  # noqa: B004
+        return await function()
+    if tool.where == "main" and run.on_main is not None:
+        value = await asyncio.wrap_future(run.on_main(function))
+    else:
+        value = await in_worker(function)
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,98 @@
+"""The same API on Google's Vertex AI: the model stands in the URL, and Google's credentials pay.
+
+Here: project, region and credentials. Not here: everything that is as with Anthropic itself (driver).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from llmproc_nb.core.errors import AuthError, ProviderError
+from llmproc_nb.drivers.anthropic.driver import AnthropicProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anthropic._base_client import AsyncAPIClient
+
+
+class AnthropicVertexProvider(AnthropicProvider):
+    """The same models on Google's Vertex AI. Project and region come from the arguments or from the SDK's environment variables.
+
+    `api_key` is an access token; without one Google's default credentials are used.
+    """
+
+    _vertex = True
+
+    def __init__(
+        self,
+        *,
+        name: str = "anthropic_vertex",
+        project_id: str | None = None,
+        region: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        key_variable: str | None = None,
+        timeout_s: float = 600.0,
+        prompt_caching: bool = True,
+    ) -> None:
+        super().__init__(
+            name=name, base_url=base_url, api_key=api_key, key_variable=key_variable, timeout_s=timeout_s, prompt_caching=prompt_caching
+        )
+        self._project_id, self._region = project_id, region
+
+    def _path(self, model: str) -> str:
+        project, region = self._where()
+        parts = (quote(part, safe="@.") for part in (project, region, model))
+        return "/projects/{}/locations/{}/publishers/anthropic/models/{}:streamRawPredict".format(*parts)
+
+    def _where(self) -> tuple[str, str]:
+        project = self._project_id or os.environ.get("ANTHROPIC_VERTEX_PROJECT_ID")
+        region = self._region or os.environ.get("CLOUD_ML_REGION")
+        for value, word, variable in ((project, "project", "ANTHROPIC_VERTEX_PROJECT_ID"), (region, "region", "CLOUD_ML_REGION")):
+            if not value:
+                raise AuthError(
+                    f"no {word} of Google Cloud is named",
+                    place=self.name,
+                    right=f"the program's {'project_id' if word == 'project' else 'region'} or the environment variable {variable} names it",
+                    step="Set one of them.",
+                )
+        assert project and region
+        return project, region
+
+    def _make_client(self, timeout: Any) -> AsyncAPIClient:
+        from anthropic.lib.vertex import AsyncAnthropicVertex
+
+        project, region = self._where()
+        token = self._key()
+        if token is None and importlib.util.find_spec("google.auth") is None:
+            raise AuthError(
+                "the package google-auth is not installed",
+                place=self.name,
+                right="the extra llmproc-nb[vertex] brings it",
+                step="Install that and restart the kernel.",
+            )
+        return AsyncAnthropicVertex(
+            project_id=project, region=region, access_token=token, base_url=self._base_url, timeout=timeout, max_retries=0
+        )
+
+    def _load(self) -> AsyncAPIClient:
+        client = super()._load()
+        if importlib.util.find_spec("google.auth") is not None:
+            from google.auth.exceptions import GoogleAuthError
+
+            self._faults = (*self._faults, GoogleAuthError)
+        return client
+
+    def _check_keys(self, headers: Mapping[str, Any], client: Any) -> None:
+        """Google's credentials are found by the SDK when the request goes out."""
+
+    def _fault(self, error: Exception, place: str) -> ProviderError:
+        if any(kind.__name__ == "GoogleAuthError" for kind in type(error).__mro__) and not getattr(error, "retryable", False):
+            return AuthError(
+                str(error)[:300], place=place, step="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS."
+            )
+        return super()._fault(error, place)

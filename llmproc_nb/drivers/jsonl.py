@@ -1,0 +1,269 @@
+"""The log on disk: one line of JSON per event, long content in files beside it. Here: writing. Not here: reading (logfile).
+
+`.llmproc/NOTEBOOK-RUN.jsonl` is the log of one kernel run, `recordings/NAME.jsonl` what a replay answers from; both are the same format,
+with the blobs of each in a folder `….blobs` beside it. A line is handed to the system in one piece before `write` returns, so a killed
+kernel loses nothing that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from llmproc_nb.core.errors import LogError
+from llmproc_nb.core.event import AnyEvent, Opened, Replied, ToolStarted
+from llmproc_nb.core.line import Blobs, encode
+from llmproc_nb.core.log import Store
+
+FOLDER = ".llmproc"
+RECORDINGS = "recordings"
+
+
+class JsonlStore:
+    """Appends events to a file. The file comes into being with the first event after Opened, so a run in which nothing happens leaves none."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._fd: int | None = None
+        self._size = 0
+        self._under_way: tuple[AnyEvent, int] | None = None
+        self._waiting: list[AnyEvent] = []
+
+    def write(self, event: AnyEvent) -> None:
+        """Keep the event on disk. Raises LogError when that fails; the event then waits and is written first next time."""
+        self._waiting.append(event)
+        if self._fd is not None or not isinstance(event, Opened):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, in order. Raises LogError when that fails."""
+        try:
+            fd = self._open() if self._fd is None else self._fd
+            if self._under_way is not None:
+                self._settle(fd, *self._under_way)
+            while self._waiting:
+                self._append(fd, self._waiting[0])
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def close(self) -> None:
+        """Give the file back, after a last try to write what waits."""
+        try:
+            if any(not isinstance(event, Opened) for event in self._waiting):
+                self.flush()
+        finally:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def _append(self, fd: int, event: AnyEvent) -> None:
+        line, blobs = encode(event)
+        if blobs:
+            self._keep(blobs)
+        data = line + b"\n"
+        self._under_way = event, self._size + len(data)
+        done = os.write(fd, data)
+        while done < len(data):  # the disk is filling up: the next try either works or says what is wrong
+            done += os.write(fd, data[done:])
+        self._size += done
+        del self._waiting[0]
+        self._under_way = None
+
+    def _settle(self, fd: int, event: AnyEvent, end: int) -> None:
+        """Find out what became of a write that was cut short, by a full disk or an interrupt: a whole line counts, a part is cut off."""
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size == end:
+                self._size = end
+                if self._waiting and self._waiting[0] is event:
+                    del self._waiting[0]
+            elif status.st_size > self._size:
+                os.ftruncate(fd, self._size)
+        self._under_way = None
+
+    def _open(self) -> int:
+        _make_folder(self.path.parent)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        try:
+            _lock(fd)
+            self._size = _mended_size(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return fd
+
+    def _keep(self, blobs: Blobs) -> None:
+        folder = blob_folder(self.path)
+        for name, data in blobs.items():
+            target = folder / name
+            if target.exists() and target.stat().st_size == len(data):
+                continue
+            _make_folder(folder)
+            draft = folder / f"{name}.{os.getpid()}"
+            try:
+                _write_file(draft, data)
+                draft.replace(target)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
+
+    def _fault(self, error: OSError) -> LogError:
+        with suppress(OSError):  # whatever is wrong with the file now is tried again with the next write
+            if self._fd is not None and self._under_way is not None:
+                self._settle(self._fd, *self._under_way)
+        waiting = f"{len(self._waiting)} event{'s wait' if len(self._waiting) > 1 else ' waits'} in memory and will be written first"
+        step = "Make room on the disk, then go on." if error.errno in (28, 27, 122) else "Mend that, then go on."
+        why = "another kernel is writing it" if isinstance(error, BlockingIOError) else error.strerror or error
+        return LogError(f"the log cannot be written: {why}", place=str(self.path), right=waiting, step=step)
+
+
+class RecordingStore:
+    """Keeps a recording. In mode `record` it takes the place of what was there; in mode `auto` the run is added only if it brought something new.
+
+    So running a recorded notebook again in mode `auto` leaves the file as it is, and recording it again does not pile up old runs.
+    """
+
+    def __init__(self, path: str | Path, mode: Literal["record", "auto"]) -> None:
+        self._store = JsonlStore(path)
+        self._mode = mode
+        self._held: list[AnyEvent] | None = []
+
+    def write(self, event: AnyEvent) -> None:
+        if self._held is None:
+            self._store.write(event)
+            return
+        self._held.append(event)
+        if self._is_news(event):
+            self._begin()
+
+    def _is_news(self, event: AnyEvent) -> bool:
+        if self._mode == "record":
+            return not isinstance(event, Opened)
+        return isinstance(event, ToolStarted) or (isinstance(event, Replied) and not event.replayed)
+
+    def _begin(self) -> None:
+        """Write what was held back, and everything from now on."""
+        if self._mode == "record":
+            remove_log(self._store.path)
+        held, self._held = self._held or [], None
+        fault: LogError | None = None
+        for event in held:
+            try:
+                self._store.write(event)
+            except LogError as error:  # the store keeps it; the others must reach it too
+                fault = error
+        if fault is not None:
+            raise fault
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class Tee:
+    """Several stores as one; each gets every event, whatever happens to the others."""
+
+    def __init__(self, *stores: Store) -> None:
+        self.stores = stores
+
+    def write(self, event: AnyEvent) -> None:
+        fault: LogError | None = None
+        for store in self.stores:
+            try:
+                store.write(event)
+            except LogError as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+
+def open_store(folder: str | Path, notebook: str | None, now_ns: int, *, software: str = "llmproc-nb") -> tuple[JsonlStore, dict[str, Any]]:
+    """A new log in `.llmproc` below the notebook's folder, and the fields of the Opened event it begins with."""
+    when = datetime.fromtimestamp(now_ns / 1e9, UTC)
+    run = f"{when:%Y%m%dT%H%M%S}.{now_ns // 1_000_000 % 1000:03d}Z-{os.getpid()}"
+    stem = Path(notebook).stem if notebook else "kernel"
+    path, count = Path(folder) / FOLDER / f"{stem}-{run}.jsonl", 2
+    while path.exists():
+        path, count = path.with_name(f"{stem}-{run}-{count}.jsonl"), count + 1
+    opened = {"run": run, "software": software}
+    return JsonlStore(path), {**opened, "notebook": Path(notebook).name} if notebook else opened
+
+
+def recording_path(folder: str | Path, name: str) -> Path:
+    """Where the recording of that name lies: `recordings/NAME.jsonl`; a path is taken as it is."""
+    given = Path(name)
+    if given.suffix == ".jsonl" or len(given.parts) > 1:
+        return Path(folder) / given
+    return Path(folder) / RECORDINGS / f"{name}.jsonl"
+
+
+def blob_folder(path: Path) -> Path:
+    """Where the blobs of a log lie."""
+    return path.with_name(f"{path.stem}.blobs")
+
+
+def remove_log(path: Path) -> None:
+    """Remove a log and its blobs. Raises LogError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+        folder = blob_folder(path)
+        if folder.is_dir():
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    except OSError as error:
+        raise LogError(f"it cannot be replaced: {error.strerror or error}", place=str(path)) from error
+
+
+def _lock(fd: int) -> None:
+    """Make sure that nobody else writes this file, where the system can tell."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _mended_size(fd: int) -> int:
+    """The length of the file, after a torn last line that an earlier writer left is cut off."""
+    status = os.fstat(fd)
+    size = status.st_size
+    if not size or not stat.S_ISREG(status.st_mode) or _read_at(fd, size - 1) == b"\n":
+        return size
+    whole = _read_at(fd, 0).rfind(b"\n") + 1
+    os.ftruncate(fd, whole)
+    return whole
+
+
+def _read_at(fd: int, place: int) -> bytes:
+    """Everything from a place on."""
+    os.lseek(fd, place, os.SEEK_SET)
+    pieces = []
+    while piece := os.read(fd, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.parent.name == FOLDER:
+        _make_folder(folder.parent)
+    private = FOLDER in folder.parts
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
+    if folder.name == FOLDER:
+        _write_file(folder / ".gitignore", b"*\n")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)

@@ -1,0 +1,232 @@
+"""Answers from a recording, in place of the world. Here: the lookup of replies and tool answers, and what to say when there is none.
+
+Answers are found by what was asked (the digest: path, model, tools, settings) and by who asked it (lineage, and how often before), not by
+order of arrival. Not here: running a whole log again (reexecute), files (logfile, jsonl).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal, Protocol, TypeAlias
+
+from llmproc_nb.core import errors
+from llmproc_nb.core.difference import config_difference, likeness, message_difference
+from llmproc_nb.core.dialog import Dialog, Node
+from llmproc_nb.core.errors import ProviderError, ReplayMiss
+from llmproc_nb.core.event import AnyEvent, Asked, AttemptFailed, Declared, Replied, Started, Stopped, ToolRan
+from llmproc_nb.core.message import Message, Opaque, Text, Thinking, ToolCall
+from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request
+from llmproc_nb.core.record import tree
+
+Answer: TypeAlias = Replied | AttemptFailed
+CHUNKS = 4
+STEP = "Restore what was recorded, or run it once in mode auto or record."
+
+
+class HasEvents(Protocol):
+    @property
+    def events(self) -> Iterable[AnyEvent]: ...
+
+
+class Recording:
+    """What a log knows, as answers for a machine: give it to `Machine(..., recorded=Recording(log, mode))`.
+
+    Modes: `replay` answers from the log only and raises ReplayMiss for anything else; `auto` asks the real provider for what is not
+    there; `record` never answers. Raises LogError when the log's nodes are not what their ids say.
+    """
+
+    def __init__(self, log: HasEvents | Iterable[AnyEvent], mode: Literal["replay", "auto", "record"] = "replay", *, place: str = "") -> None:
+        events = tuple(log if isinstance(log, Iterable) else log.events)
+        self.mode = mode
+        self.place = place or str(getattr(getattr(log, "path", None), "name", "the recording"))
+        self.dialog: Dialog = tree(events, place=self.place)
+        self.misses: list[ReplayMiss] = []
+        self._index(events)
+
+    def _index(self, events: tuple[AnyEvent, ...]) -> None:
+        self._exact: dict[tuple[str, str, int], Answer] = {}
+        self._asker: dict[tuple[str, str], list[Answer]] = {}
+        self._any: dict[str, list[Answer]] = {}
+        self._tools: dict[tuple[str, int], list[ToolRan]] = {}
+        self._tools_given: dict[tuple[str, int], int] = {}
+        self._asked: dict[str, list[Asked]] = {}
+        self._configs: dict[str, Config] = {}
+        self._broken_off: set[tuple[str, str]] = set()
+        self._names: dict[int, str] = {}
+        asked: dict[tuple[int, str], Asked] = {}
+        for event in events:
+            if isinstance(event, Asked):
+                asked[event.pid, event.digest] = event
+                self._asked.setdefault(event.node, []).append(event)
+            elif isinstance(event, Replied):
+                self._add(event.digest, event.lineage, event.sibling, event)
+            elif isinstance(event, AttemptFailed) and event.retry_in_s is None:
+                question = asked.get((event.pid, event.digest))
+                if question is not None:
+                    self._add(event.digest, question.lineage, question.sibling, event)
+            elif isinstance(event, ToolRan):
+                self._tools.setdefault((event.node, event.position), []).append(event)
+            elif isinstance(event, Declared):
+                self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
+            elif isinstance(event, Started):
+                self._names[event.pid] = event.lineage
+            elif isinstance(event, Stopped) and event.reason in ("interrupted", "killed"):
+                self._broken_off.add((event.node, self._names.get(event.pid, "")))
+
+    def _add(self, digest: str, lineage: str, sibling: int, answer: Answer) -> None:
+        self._exact[digest, lineage, sibling] = answer
+        self._asker.setdefault((digest, lineage), []).append(answer)
+        self._any.setdefault(digest, []).append(answer)
+
+    def __len__(self) -> int:
+        """How many answers of a model it holds."""
+        return len(self._exact)
+
+    def __repr__(self) -> str:
+        return f"<Recording {self.place} ({self.mode}): {len(self)} replies, {len(self._tools)} tool answers, {len(self.dialog)} nodes>"
+
+    def provider(self, real: Provider) -> Provider:
+        """The provider to ask in place of the real one."""
+        return real if self.mode == "record" else Replay(self, real)
+
+    def tool(self, node_id: str, position: int) -> ToolRan | None:
+        """The recorded answer to a tool call, so that no tool runs twice; None where the tool is to be run. Raises ReplayMiss in mode replay."""
+        if self.mode == "record":
+            return None
+        runs = self._tools.get((node_id, position))
+        if runs is not None:
+            given = self._tools_given.get((node_id, position), 0)
+            self._tools_given[node_id, position] = given + 1
+            return runs[min(given, len(runs) - 1)]
+        if self.mode == "auto":
+            return None
+        raise self.missed(f"the recording has no answer to tool call {position + 1} of node {node_id[:8]}", "its writer was stopped before that")
+
+    def find(self, request: Request) -> Answer | None:
+        """The recorded answer to a request: of the same asker and time, else the last of the same asker, else the last of anyone."""
+        digest = request.digest
+        found = self._exact.get((digest, request.lineage, request.sibling))
+        if found is None:
+            found = (self._asker.get((digest, request.lineage)) or self._any.get(digest) or [None])[-1]
+        if self.mode == "auto" and (isinstance(found, AttemptFailed) or (found is not None and found.stop == "interrupted")):
+            whole = [answer for answer in self._any[digest] if isinstance(answer, Replied) and answer.stop != "interrupted"]
+            return whole[-1] if whole else None
+        return found
+
+    def is_broken_off(self, request: Request) -> bool:
+        """Whether the recorded call was interrupted at this point, before a word was said."""
+        return self.mode == "replay" and (request.head.id, request.lineage) in self._broken_off
+
+    def missed(self, found: str, right: str) -> ReplayMiss:
+        miss = ReplayMiss(found, place=self.place, right=right, step=STEP)
+        self.misses.append(miss)
+        return miss
+
+    def explain(self, request: Request) -> ReplayMiss:
+        """Why there is no answer: which message, or which setting, differs from the nearest recorded request."""
+        known = [node for node in request.path if node.id in self.dialog]
+        if len(known) < len(request.path):
+            return self._explain_message(request, len(known))
+        questions = self._asked.get(request.head.id, [])
+        ways = {question.config: self._configs[question.config] for question in questions if question.config in self._configs}
+        if request.config.id in ways:
+            return self.missed("this request was made in the recording, but got no answer there", "the recording ended or failed at this point")
+        if ways:
+            nearest = ways.get(next((q.config for q in questions if q.lineage == request.lineage), ""), next(reversed(ways.values())))
+            return self.missed(f"the dialog is recorded, but was asked in another way: {config_difference(nearest, request.config)}", "")
+        return self.missed(f"the dialog is recorded up to {_name(request.head)}, but nothing was asked there", "")
+
+    def _explain_message(self, request: Request, shared: int) -> ReplayMiss:
+        node = request.path[shared]
+        parent = self.dialog.find(request.path[shared - 1].id) if shared else None
+        others = self.dialog.children(parent)
+        if not others:
+            return self.missed(f"{_name(node)} is new: the recording ends before it", f"it says {_start(node.message)}")
+        nearest = max(others, key=lambda other: likeness(other.message, node.message))
+        return self.missed(f"{_name(node)} differs from the recorded one", message_difference(nearest.message, node.message))
+
+
+def _name(node: Node) -> str:
+    return "the system prompt" if node.depth == 0 else f"message {node.depth} ({node.message.role})"
+
+
+def _start(message: Message) -> str:
+    text = message.text or "\n".join(part.text for part in message.tool_results)
+    return f"“{text[:60]}{'…' if len(text) > 60 else ''}”"
+
+
+class Replay:
+    """Answers like the real provider it stands for, from a recording; replies say that they were replayed."""
+
+    def __init__(self, recording: Recording, real: Provider) -> None:
+        self._recording, self._real = recording, real
+        self.name, self.api, self.scripted = real.name, real.api, real.scripted
+
+    async def ask(self, request: Request, draft: Draft) -> Reply:
+        """The recorded reply. Raises what was raised when it was recorded, or ReplayMiss."""
+        found = self._recording.find(request)
+        if found is None:
+            if self._recording.is_broken_off(request):
+                raise asyncio.CancelledError
+            if self._recording.mode == "replay":
+                raise self._recording.explain(request)
+            return await self._real.ask(request, draft)
+        draft.replayed = True  # type: ignore[attr-defined]  # read by the loop when it writes down the reply
+        if isinstance(found, AttemptFailed):
+            raise _fault(found, draft)
+        message = self._recording.dialog.find(found.node).message
+        _stream(message, draft)
+        draft.usage, draft.model, draft.id = found.usage, found.model, found.id
+        await asyncio.sleep(0)
+        if found.stop == "interrupted":
+            raise asyncio.CancelledError
+        return Reply(
+            message=message,
+            stop=found.stop,  # type: ignore[arg-type]
+            raw_stop=found.raw_stop,
+            detail=found.detail,
+            usage=found.usage,
+            model=found.model,
+            id=found.id,
+        )
+
+    def preview(self, request: Request) -> dict[str, Any]:
+        return self._real.preview(request)
+
+    async def close(self) -> None:
+        await self._real.close()
+
+
+def _fault(event: AttemptFailed, draft: Draft) -> ProviderError:
+    """The error of a failed attempt, final: the recorded attempts are not made again."""
+    kind = getattr(errors, event.error, ProviderError)
+    error: ProviderError = kind(event.text) if issubclass(kind, ProviderError) else ProviderError(event.text)
+    error.retryable = False
+    if event.partial is not None:
+        _stream(event.partial, draft)
+    draft.usage = event.usage
+    return error
+
+
+def _stream(message: Message, draft: Draft) -> None:
+    """Write a message to a draft as a provider does, in a few pieces."""
+    draft.api = message.api or draft.api
+    for key, part in enumerate(message.parts):
+        if isinstance(part, Text):
+            draft.open(key, "text", extra=part.extra)
+            _write(draft, key, part.text)
+        elif isinstance(part, Thinking):
+            draft.open(key, "thinking", extra=part.extra, signature=part.signature, redacted=part.redacted)
+            _write(draft, key, part.text)
+        elif isinstance(part, ToolCall):
+            draft.open(key, "tool", extra=part.extra, id=part.id, name=part.name)
+            draft.write(key, part.arguments)
+        elif isinstance(part, Opaque):
+            draft.open(key, "opaque", extra=part.extra, body=part.body)
+
+
+def _write(draft: Draft, key: int, text: str) -> None:
+    size = max(1, -(-len(text) // CHUNKS))
+    for start in range(0, len(text), size):
+        draft.write(key, text[start : start + size])

@@ -1,0 +1,143 @@
+"""Names to drivers: which module stands behind a provider's name, a tool's name, a price. Loaded on first use.
+
+Other packages add providers by the entry point group `llmproc_nb.providers` (name = "module:Class", called with the Program).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmproc_nb.core.errors import ProgramError, ToolDeclarationError
+from llmproc_nb.core.message import clean
+from llmproc_nb.core.program import EnvInfo, Preload, Program, ToolWish
+from llmproc_nb.core.provider import Provider, Settings
+from llmproc_nb.core.tool import Tool, Toolset
+from llmproc_nb.core.usage import Usage
+
+HERE = "llmproc_nb.drivers"
+PROVIDERS: Mapping[str, str] = {
+    "anthropic": f"{HERE}.anthropic:from_program",
+    "anthropic_vertex": f"{HERE}.anthropic:from_program",
+    "openai": f"{HERE}.openai:from_program",
+    "openai_chat": f"{HERE}.openai:from_program",
+    "openai_response": f"{HERE}.openai:from_program",
+    "openai_responses": f"{HERE}.openai:from_program",
+    "scripted": f"{HERE}.scripted:from_program",
+}
+
+
+HOSTED: Mapping[str, dict[str, Any]] = {
+    "anthropic": {"type": "web_search_20250305", "name": "web_search"},
+    "openai": {"type": "web_search"},
+}
+
+
+def _family(provider: str) -> str:
+    return {"anthropic_vertex": "anthropic", "openai_response": "openai", "openai_responses": "openai"}.get(provider, provider)
+
+
+class LateDrivers:
+    """The drivers that ship, and those other packages announce. Nothing is imported before it is needed."""
+
+    def __init__(self, environ: Callable[[], Mapping[str, str]]) -> None:
+        self._environ = environ
+
+    def provider(self, program: Program) -> Provider:
+        """The provider of a program's endpoint. Raises ProgramError for a name nobody serves, with the reason where it is known."""
+        make = self._maker(program.provider)
+        return make(program)  # type: ignore[no-any-return]
+
+    def _maker(self, name: str) -> Callable[[Program], Any]:
+        if name in PROVIDERS:
+            return load(PROVIDERS[name])
+        endpoints = importlib.import_module(f"{HERE}.endpoints")
+        if name in endpoints.REFUSED:
+            raise ProgramError(f"provider {name!r} cannot be served: {endpoints.REFUSED[name]}", place="[model] provider")
+        if name in endpoints.ENDPOINTS:
+            return load(f"{HERE}.openai:from_program")
+        for entry in metadata.entry_points(group="llmproc_nb.providers"):
+            if entry.name == name:
+                return entry.load()  # type: ignore[no-any-return]
+        names = sorted({*PROVIDERS, *endpoints.ENDPOINTS})
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise ProgramError(f"unknown provider {name!r}", place="[model] provider", right=hint)
+
+    def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
+        """Functions, tools and wishes by name, as a toolset."""
+        return Toolset(tool for wish in wishes if (tool := self._tool(wish, program)) is not None)
+
+    def _tool(self, wish: Any, program: Program) -> Tool | None:
+        if isinstance(wish, Tool):
+            return wish
+        if isinstance(wish, str):
+            wish = ToolWish(name=wish)
+        if isinstance(wish, ToolWish):
+            return self._named_tool(wish, program)
+        if callable(wish):
+            return load(f"{HERE}.schema:tool")(wish)  # type: ignore[no-any-return]
+        raise ToolDeclarationError(f"{wish!r:.80} is no tool", right="a function, a Tool or a tool's name is needed")
+
+    def _named_tool(self, wish: ToolWish, program: Program) -> Tool | None:
+        builtin = importlib.import_module(f"{HERE}.builtin")
+        if wish.name in builtin.KNOWN_LATER:
+            return None
+        tools = builtin.builtin_tools(Path.cwd())
+        if wish.name not in tools:
+            near = difflib.get_close_matches(wish.name, [*tools, *builtin.KNOWN_LATER], 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(tools)}"
+            raise ProgramError(f"there is no tool {wish.name!r}", place=f"{program.source or program.name}: [tools] builtin", right=hint)
+        tool: Tool = tools[wish.name]
+        if wish.description or wish.param_descriptions:
+            tool = tool.described(wish.description, wish.param_descriptions)
+        if wish.access:
+            tool = msgspec.structs.replace(tool, access=wish.access)
+        return tool.renamed(wish.alias) if wish.alias else tool
+
+    def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
+        """The system prompt with all that a program adds to it, and what to warn about."""
+        warnings = [f"{note.place}: {note.text}" for note in program.notes if note.kind != "superseded"]
+        wishes = [wish for wish in program.tools if isinstance(wish, ToolWish)]
+        left = [wish.name for wish in wishes if wish.name in importlib.import_module(f"{HERE}.builtin").KNOWN_LATER]
+        if left:
+            warnings.append(f"{program.source or program.name}: this version does not run {', '.join(left)} yet; left out")
+        if program.hosted and _family(program.provider) not in HOSTED:
+            warnings.append(f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out")
+        if program.preload == Preload() and program.env_info == EnvInfo():
+            return program.system, tuple(warnings)
+        text, more = load(f"{HERE}.enrich:enrich")(program, environ=self._environ())
+        return clean(text), (*warnings, *more)
+
+    def settings(self, program: Program) -> Settings:
+        """The program's settings, with the tools that its provider runs itself put into the request."""
+        made = [{**HOSTED[family], **options} for _, options in program.hosted.items() if (family := _family(program.provider)) in HOSTED]
+        if not made:
+            return program.settings
+        body = {**program.settings.body, "tools": [*program.settings.body.get("tools", ()), *made]}
+        return msgspec.structs.replace(program.settings, body=body)
+
+    def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None:
+        if provider == "scripted":
+            return 0.0
+        return load(f"{HERE}.pricing:cost_usd")(model, provider, usage, when_ns)  # type: ignore[no-any-return]
+
+    def window(self, model: str, provider: str) -> int | None:
+        return load(f"{HERE}.pricing:context_window")(model, provider)  # type: ignore[no-any-return]
+
+    def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
+        return load(f"{HERE}.schema:schema_of")(kind)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def load(name: str) -> Callable[..., Any]:
+    """What `module:attribute` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]

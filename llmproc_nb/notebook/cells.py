@@ -1,0 +1,60 @@
+"""Cells and the dialog: which node a cell starts from, so that a cell that is run again branches instead of repeating itself.
+
+A cell that runs for the first time goes on from the head. Run again, it starts where the cell before it ended the last time (where it
+started itself the first time, unless that cell was run again meanwhile): the notebook stays the script, the tree keeps every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmproc_nb.core.dialog import Node
+from llmproc_nb.core.process import Process
+
+
+@dataclass
+class CellRuns:
+    """What a cell did with one process: where it first started, after which cell, where it last ended, in which execution."""
+
+    start: Node
+    after: str | None
+    end: Node
+    execution: int
+
+
+class Cells:
+    """The cells of one process, by cell id."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, CellRuns] = {}
+        self._sources: set[str] = set()
+
+    def start_node(self, process: Process, cell: str | None, execution: int) -> Node:
+        """Where a cell's next run has to start. A second call within one execution of a cell (a loop) goes on from the head."""
+        known = self._runs.get(cell) if cell else None
+        if known is None or known.execution == execution:
+            return process.head
+        before = self._runs.get(known.after) if known.after else None
+        return before.end if before is not None else known.start
+
+    def began(self, process: Process, cell: str | None, execution: int) -> None:
+        """Note that a cell starts at the process's head."""
+        if cell is None:
+            return
+        known = self._runs.get(cell)
+        if known is None:
+            after = next((other for other, runs in self._runs.items() if runs.end is process.head), None)
+            self._runs[cell] = CellRuns(process.head, after, process.head, execution)
+        else:
+            known.execution = execution
+
+    def ended(self, process: Process, cell: str | None) -> None:
+        """Note where a cell ended: where the next one goes on from."""
+        if cell in self._runs:
+            self._runs[cell].end = process.head
+
+    def seen_before(self, source: str) -> bool:
+        """Whether the same source ran before, for front ends that do not say which cell it is."""
+        seen = source in self._sources
+        self._sources.add(source)
+        return seen

@@ -1,0 +1,101 @@
+"""Which program a new process gets: what the cell says over what `%agent` chose over what the environment has.
+
+Here: choices and how they combine. Not here: reading program files (drivers.files).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from llmproc_nb.api import Program
+from llmproc_nb.core.errors import PersonError, ProgramError
+
+DEFAULT_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-5-5", "OPENAI_API_KEY": "openai:gpt-5.5"}
+_FAMILIES = ((r"claude", "anthropic"), (r"gpt-|chatgpt-|o\d", "openai"), (r"gemini", "gemini"))
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What somebody chose; None: nothing. `model` may name its provider: `anthropic:claude-…`."""
+
+    program: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    base_url: str | None = None
+    system: str | None = None
+    max_steps: int | None = None
+
+    def over(self, other: Choice) -> Choice:
+        """These choices, and the other's where these say nothing."""
+        return Choice(
+            **{name: value if (value := getattr(self, name)) is not None else getattr(other, name) for name in self.__struct_fields__}
+        )
+
+    @property
+    def empty(self) -> bool:
+        return self == Choice()
+
+
+def program_of(choice: Choice, name: str, environ: Mapping[str, str], known: Mapping[str, Any]) -> Program:
+    """The program of a choice. `known` are the names of the notebook, where a Program may stand. Raises PersonError, ProgramError."""
+    program = _base(choice, name, known)
+    provider, model = split_model(choice.model, choice.provider)
+    if model is None and not program.model:
+        provider, model = split_model(_default_model(environ), choice.provider)
+    fields: dict[str, Any] = {"name": name if not choice.program else program.name}
+    if model is not None:
+        fields |= {"model": model, "provider": provider or program.provider}
+    elif provider is not None:
+        fields["provider"] = provider
+    if choice.base_url is not None:
+        fields["base_url"] = choice.base_url
+    if choice.system is not None:
+        fields["system"] = choice.system
+    if choice.max_steps is not None:
+        fields["limits"] = msgspec.structs.replace(program.limits, steps=choice.max_steps)
+    made: Program = program.replace(**fields)
+    if not made.provider:
+        raise ProgramError(f"no provider is known for model {made.model!r}", right="`provider:model` names both, as in `ollama:llama3.2`")
+    return made
+
+
+def _base(choice: Choice, name: str, known: Mapping[str, Any]) -> Program:
+    if choice.program is None:
+        return Program(name=name)
+    value = known.get(choice.program)
+    if isinstance(value, Program):
+        return value
+    if re.search(r"\.(toml|ya?ml)$", choice.program):
+        return Program.from_file(choice.program)
+    near = difflib.get_close_matches(choice.program, [key for key, value in known.items() if isinstance(value, Program)], 1)
+    raise PersonError(
+        f"--program {choice.program!r} is neither a file (.toml, .yaml) nor a Program in this notebook",
+        right=f"did you mean {near[0]!r}?" if near else "give the path of a program, as in programs/quickstart.toml",
+    )
+
+
+def split_model(model: str | None, provider: str | None = None) -> tuple[str | None, str | None]:
+    """Provider and model of `provider:model`, or of a model whose family is known; None where nothing says it."""
+    if model is None:
+        return provider, None
+    head, colon, rest = model.partition(":")
+    if colon and re.fullmatch(r"[a-z][a-z_]*", head) and provider is None:
+        return head, rest
+    if provider is None:
+        provider = next((family for pattern, family in _FAMILIES if re.match(pattern, model)), None)
+    return provider, model
+
+
+def _default_model(environ: Mapping[str, str]) -> str:
+    for key, model in DEFAULT_MODELS.items():
+        if environ.get(key):
+            return model
+    raise PersonError(
+        "no model is chosen and no API key is set",
+        right="`%agent --program programs/quickstart.toml` works offline, `%agent --model anthropic:claude-sonnet-5-5` needs a key",
+        step="See `%agent?`.",
+    )

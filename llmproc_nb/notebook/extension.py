@@ -1,0 +1,127 @@
+"""What `%load_ext llmproc_nb` does, and undoes: magics, `await` cells, views of results, completion. Imports no SDK and no pandas."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+ATTRIBUTE = "llmproc"
+_CELL = re.compile(r"get_ipython\(\)\.run_cell_magic\((['\"])agent\1,")
+
+
+def load(ip: InteractiveShell) -> None:
+    """Load into a shell; loading twice is loading once."""
+    if getattr(ip, ATTRIBUTE, None) is not None:
+        return
+    from llmproc_nb.notebook.magics import AgentMagics
+    from llmproc_nb.notebook.notebook import Notebook
+
+    notebook = Notebook(ip)
+    setattr(ip, ATTRIBUTE, notebook)
+    magics = AgentMagics(ip, notebook)
+    ip.register_magics(magics)
+    notebook.settings = magics
+    notebook.undo = [
+        _transform(ip, notebook),
+        _watch_cells(ip, notebook),
+        _show_results(ip),
+        _complete(ip, notebook, magics),
+    ]
+    _import_later()
+
+
+def unload(ip: InteractiveShell) -> None:
+    """Take everything back but the processes, which stay in the namespace."""
+    notebook = getattr(ip, ATTRIBUTE, None)
+    if notebook is None:
+        return
+    for undo in reversed(notebook.undo):
+        undo()
+    for kind in ("line", "cell"):
+        magics = ip.magics_manager.magics[kind]
+        for name in [name for name, function in magics.items() if getattr(function, "__self__", None) is notebook.settings]:
+            del magics[name]
+    setattr(ip, ATTRIBUTE, None)
+
+
+def _transform(ip: InteractiveShell, notebook: Any) -> Any:
+    """Make an outermost `%%agent` cell an `await` cell, so that the kernel's loop stays free while it runs."""
+
+    def rewrite(lines: list[str]) -> list[str]:
+        source = "".join(lines)
+        if notebook.in_cell or not _CELL.match(source):
+            return lines
+        return [_CELL.sub(f"await get_ipython().{ATTRIBUTE}.run_agent_cell(", source, count=1)]
+
+    rewrite.has_side_effects = False  # type: ignore[attr-defined]
+    ip.input_transformers_post.append(rewrite)
+    return lambda: ip.input_transformers_post.remove(rewrite)
+
+
+def _watch_cells(ip: InteractiveShell, notebook: Any) -> Any:
+    ip.events.register("pre_run_cell", notebook.cell_begins)
+    ip.events.register("post_run_cell", notebook.cell_ends)
+
+    def undo() -> None:
+        ip.events.unregister("pre_run_cell", notebook.cell_begins)
+        ip.events.unregister("post_run_cell", notebook.cell_ends)
+
+    return undo
+
+
+def _show_results(ip: InteractiveShell) -> Any:
+    """Show a RunResult or a Call that is a cell's value as a turn. A Call is waited for: whoever asks to see it wants the answer."""
+    from llmproc_nb.core.call import Call
+    from llmproc_nb.core.process import Process
+    from llmproc_nb.core.result import RunResult
+
+    assert ip.display_formatter is not None
+    formatter = ip.display_formatter.mimebundle_formatter
+
+    def show_result(result: RunResult, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from llmproc_nb.notebook.view import bundle
+
+        return bundle(result)
+
+    def show_call(call: Call, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return show_result(call.result())
+
+    def show_process(process: Process, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from llmproc_nb.notebook.facts import process_bundle
+
+        return process_bundle(process)
+
+    formatter.for_type(RunResult, show_result)
+    formatter.for_type(Call, show_call)
+    formatter.for_type(Process, show_process)
+
+    def undo() -> None:
+        for kind in (RunResult, Call, Process):
+            formatter.pop(kind, None)
+
+    return undo
+
+
+def _complete(ip: InteractiveShell, notebook: Any, magics: Any) -> Any:
+    from llmproc_nb.notebook.completion import install
+
+    return install(ip, notebook)
+
+
+def _import_later() -> None:
+    """Import the SDK whose key is set, quietly and a little later, so that the first agent cell need not wait for it."""
+    wanted = [name for name, key in (("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY")) if os.environ.get(key)]
+    if not wanted:
+        return
+
+    def run() -> None:
+        for name in wanted:
+            __import__(name)
+
+    timer = threading.Timer(0.5, run)
+    timer.daemon = True
+    timer.start()

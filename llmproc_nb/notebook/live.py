@@ -1,0 +1,189 @@
+"""A call in its cell: one display that fills while the call runs, tools on the notebook's main thread, interrupts that act at once.
+
+Here: display handles, throttling, waiting. Not here: what a turn looks like (view) and what a cell asks for (magics).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.display import DisplayHandle
+
+from llmproc_nb.core.call import Call
+from llmproc_nb.core.errors import LlmprocError
+from llmproc_nb.core.event import AnyEvent
+from llmproc_nb.core.owner import ToolExit, settle
+from llmproc_nb.core.provider import Delta
+from llmproc_nb.core.result import RunResult
+from llmproc_nb.notebook.view import Turn, bundle, live_bundle
+
+UPDATES_PER_S = 8
+GRACE_S = 2.0
+POLL_S = 0.1
+
+
+class LiveView:
+    """The display of one call. With `stream` it shows the turn as it grows; without, exactly one bundle at the end."""
+
+    def __init__(self, turn: Turn, *, stream: bool) -> None:
+        self._turn, self._stream = turn, stream
+        self._handle: DisplayHandle | None = None
+        self._last = 0.0
+        self._due: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def delta(self, delta: Delta) -> None:
+        self._turn.delta(delta)
+        self._touch()
+
+    def event(self, event: AnyEvent) -> None:
+        self._turn.event(event)
+        self._touch()
+
+    def _touch(self) -> None:
+        """Show the turn now, or soon where it was shown a moment ago. Called on the owner loop, in the cell's own context."""
+        if not self._stream or self._due is not None or self._closed:
+            return
+        wait = self._last + 1 / UPDATES_PER_S - time.monotonic()
+        if wait <= 0:
+            self._show(live_bundle(self._turn))
+        else:
+            self._due = asyncio.get_running_loop().call_later(wait, self._show_due, context=contextvars.copy_context())
+
+    def _show_due(self) -> None:
+        self._due = None
+        if not self._closed:
+            self._show(live_bundle(self._turn))
+
+    def _show(self, data: dict[str, Any]) -> None:
+        with self._lock:
+            self._last = time.monotonic()
+            if self._handle is None:
+                self._handle = DisplayHandle()
+                self._handle.display(data, raw=True)
+            else:
+                self._handle.update(data, raw=True)
+
+    def finish(self, result: RunResult, *, notes: tuple[str, ...] = ()) -> None:
+        """Show the whole turn, for good."""
+        self._closed = True
+        self._show(bundle(result, notes=notes))
+
+    def failed(self, error: LlmprocError | None) -> None:
+        """Show what there was before an error, for good; nothing where nothing came."""
+        self._closed = True
+        if self._handle is not None or self._turn.said:
+            self._turn.failed(error)
+            self._show(live_bundle(self._turn))
+
+
+async def wait_in_cell(call: Call, tools: MainLoopTools) -> RunResult:
+    """Wait for a call in an `await` cell: the kernel's loop stays free, an interrupt stops the call and is raised as KeyboardInterrupt."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[Any] = loop.create_future()
+    done: asyncio.Future[Any] = asyncio.wrap_future(call.future)
+    with _interrupts_to(lambda: loop.call_soon_threadsafe(_resolve, stop), tools):
+        await asyncio.wait({done, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            call.cancel()
+            await asyncio.wait({done}, timeout=GRACE_S)
+        interrupted = stop.done()
+        stop.cancel()
+    if interrupted:
+        raise CellInterrupted(call.process.name)
+    result: RunResult = await done
+    return result
+
+
+class CellInterrupted(KeyboardInterrupt):
+    """An interrupt of an agent cell, shown in one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self.args[0]} was stopped; what it said so far is kept, and it can go on."]
+
+
+def _resolve(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@contextmanager
+def _interrupts_to(stop: Callable[[], Any], tools: MainLoopTools) -> Iterator[None]:
+    """While waiting, have the interrupt signal call `stop`; a tool that runs on the main thread then gets the KeyboardInterrupt as well.
+
+    The kernel's own handler wakes an idle loop only with its next event, seconds later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        stop()
+        if tools.busy:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class MainLoopTools:
+    """Runs tools on the main thread between the events of the kernel's loop, while an `await` cell waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._where = loop, contextvars.copy_context()
+        self.busy = False
+
+    def __call__(self, function: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._loop.call_soon_threadsafe(self._run, future, function, context=self._where.copy())
+        return future
+
+    def _run(self, future: Future[Any], function: Callable[[], Any]) -> None:
+        self.busy = True
+        try:
+            settle(future, function)
+        finally:
+            self.busy = False
+
+
+class WaitingTools:
+    """Runs tools on the main thread while it waits for a call: nested cells, loops, plain consoles."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+
+    def __call__(self, function: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._asked.put((future, function))
+        return future
+
+    def wait(self, call: Call) -> RunResult:
+        """Wait for the call and run what its tools ask for. An interrupt stops the call first."""
+        try:
+            while not call.done():
+                try:
+                    future, function = self._asked.get(timeout=POLL_S / 2)
+                except queue.Empty:
+                    continue
+                settle(future, function)
+                error = future.exception()
+                if isinstance(error, ToolExit) and error.kind is KeyboardInterrupt:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            call.cancel()
+            call.settle(GRACE_S)
+            raise CellInterrupted(call.process.name) from None
+        return call.result()

@@ -1,0 +1,213 @@
+"""The magics: their flags, their help, and the options that `%config AgentMagics` shows. What they do is in notebook.py."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+from typing import Any
+
+import msgspec
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import MagicArgumentParser, argument, construct_parser, magic_arguments
+from traitlets import Enum, Integer, Unicode
+
+from llmproc_nb.core.errors import PersonError
+from llmproc_nb.notebook.choose import Choice
+from llmproc_nb.notebook.notebook import Notebook
+
+
+class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """The line of a `%%agent` cell, read."""
+
+    name: str
+    choice: Choice
+    tools: tuple[str, ...] = ()
+    bg: bool = False
+    dry_run: bool = False
+    max_steps: int | None = None
+
+
+def _choices(function: Any) -> Any:
+    """The flags that choose a program, the same wherever one is chosen."""
+    for decorate in (
+        argument("--max-steps", type=int, metavar="N", help="how many requests a call may make (default: the program's, or 10)"),
+        argument("-s", "--system", metavar="TEXT", help="the system prompt"),
+        argument("--base-url", metavar="URL", help="a compatible server (Ollama, vLLM, a gateway)"),
+        argument("--provider", metavar="NAME", help="the provider, where the model's name does not say it"),
+        argument("-m", "--model", metavar="MODEL", help="a model, as in claude-sonnet-5-5, openai:gpt-5.5 or ollama:llama3.2"),
+        argument("-p", "--program", metavar="FILE", help="a program file (.toml, .yaml), or the name of a Program in this notebook"),
+    ):
+        function = decorate(function)
+    return function
+
+
+@magics_class
+class AgentMagics(Magics):
+    """Agents as processes: `%%agent`, `%agent`, `%ps`, `%log`, `%replay`, `%wait`, `%kill`."""
+
+    program = Unicode("", help="the program of processes to come: a file, or the name of a Program").tag(config=True)
+    model = Unicode("", help="the model of processes to come, as in anthropic:claude-sonnet-5-5").tag(config=True)
+    max_steps = Integer(0, help="how many requests a call may make; 0: the program's limit").tag(config=True)
+    stream = Enum(
+        ["auto", "on", "off"],
+        "auto",
+        help="show answers while they grow; auto: where the front end says which cell runs, and not while replaying",
+    ).tag(config=True)
+    log_dir = Unicode("", help="the folder of the logs; empty: .llmproc beside the notebook; 0: no log on disk").tag(config=True)
+    mode = Enum(["live", "record", "replay", "auto"], "live", help="where answers come from").tag(config=True)
+    recording = Unicode("", help="the recording that record, replay and auto use, as in recordings/demo.jsonl").tag(config=True)
+
+    def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
+        super().__init__(shell, config=shell.config)
+        self.notebook = notebook
+        self.mode = os.environ.get("LLMPROC_NB_MODE", self.mode)
+        self.recording = os.environ.get("LLMPROC_NB_RECORDING", self.recording)
+        notebook.choice = Choice(program=self.program or None, model=self.model or None, max_steps=self.max_steps or None)
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call shows its answer while it grows, or exactly one bundle at the end."""
+        told = os.environ.get("LLMPROC_NB_STREAM")
+        if told is not None:
+            return told not in ("0", "off", "no", "")
+        if self.stream != "auto":
+            return bool(self.stream == "on")
+        return hasattr(self.shell, "kernel") and self.mode != "replay" and self.notebook.cell is not None
+
+    def read_cell_flags(self, line: str) -> CellFlags:
+        """The line of a `%%agent` cell. Raises PersonError."""
+        args = parse(self.agent_cell, line)
+        return CellFlags(
+            name=args.name,
+            choice=_choice(args),
+            tools=tuple(name for name in (args.tools or "").split(",") if name),
+            bg=args.bg,
+            dry_run=args.dry_run,
+            max_steps=args.max_steps,
+        )
+
+    @no_var_expand
+    @cell_magic("agent")
+    @magic_arguments("%agent")
+    @argument("name", nargs="?", default="agent", help="the process; it is started with its first cell (default: agent)")
+    @_choices
+    @argument("-t", "--tools", metavar="A,B", help="functions of this notebook, or built-in tools, that the model may call")
+    @argument("--bg", action="store_true", help="go on at once; `%%wait NAME` shows the answer")
+    @argument("--dry-run", action="store_true", help="show the exact request, its tokens and its estimated cost; send nothing")
+    def agent_cell(self, line: str, cell: str) -> Any:
+        """Run a process with the cell's text as its prompt, until it stops by itself.
+
+        The process stays in the notebook under its name; a further cell of that name goes on with it. A cell that is run again branches:
+        it starts where it started the first time, the earlier answer stays in the tree. In the prompt, {{expression}} and @name stand
+        for values of the notebook: a frame goes as its schema and a sample, a figure as an image. Nothing else is replaced.
+        """
+        return self.notebook.run_nested_cell(line, cell)
+
+    @no_var_expand
+    @line_magic("agent")
+    @magic_arguments("agent")
+    @_choices
+    @argument("--mode", choices=["live", "record", "replay", "auto"], help="where answers come from: the world, a recording, or both")
+    @argument("--recording", metavar="FILE", help="the recording for these modes, as in recordings/demo.jsonl")
+    @argument("--stream", choices=["auto", "on", "off"], help="show answers while they grow")
+    @argument(
+        "--resume", nargs="?", const="", metavar="LOG", help="bring back the processes of an earlier run from its log (default: the newest)"
+    )
+    @argument("--reset", action="store_true", help="forget what was chosen")
+    def agent_line(self, line: str) -> Any:
+        """Choose what processes to come are made of, or (without flags) show what is chosen and what runs."""
+        from llmproc_nb.notebook import recording
+
+        args = parse(self.agent_line, line)
+        if args.reset:
+            self.notebook.choice = Choice()
+        chosen = _choice(args)
+        self.notebook.choice = chosen.over(self.notebook.choice)
+        self.stream = args.stream or self.stream
+        if args.mode or args.recording:
+            recording.set_mode(self.notebook, args.mode or self.mode, args.recording or self.recording)
+        if args.resume is not None:
+            return recording.resume(self.notebook, args.resume)
+        return self.notebook.state(check=not chosen.empty)
+
+    @line_magic("ps")
+    @magic_arguments("ps")
+    @argument("names", nargs="*", help="only these processes")
+    def ps_line(self, line: str) -> Any:
+        """The processes of this notebook: state, program, model, length, tokens, cost. `.frame()` gives a DataFrame."""
+        from llmproc_nb.notebook.facts import process_table
+
+        args = parse(self.ps_line, line)
+        machine = self.notebook.machine_if_made
+        known = list(machine.processes.values()) if machine else []
+        return process_table([self.notebook.process(name) for name in args.names] or known)
+
+    @line_magic("log")
+    @magic_arguments("log")
+    @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools or processes (default: calls)")
+    @argument("-n", "--name", metavar="NAME", help="only this process")
+    @argument("-f", "--file", metavar="LOG", help="another log than this kernel's: a file, or a .llmproc folder")
+    def log_line(self, line: str) -> Any:
+        """What happened, as a DataFrame: events, messages, calls, tools or processes, joinable by pid, call, node and cell."""
+        from llmproc_nb.notebook import recording
+
+        args = parse(self.log_line, line)
+        return recording.log_frame(self.notebook, args.frame, args.name, args.file)
+
+    @line_magic("replay")
+    @magic_arguments("replay")
+    @argument("log", nargs="?", help="a log or a recording (default: this kernel's log so far)")
+    def replay_line(self, line: str) -> Any:
+        """Run everything in a log again with every answer taken from the log, and compare node by node. Asks no model, runs no tool."""
+        from llmproc_nb.notebook import recording
+
+        args = parse(self.replay_line, line)
+        return recording.replay(self.notebook, args.log)
+
+    @line_magic("wait")
+    @magic_arguments("wait")
+    @argument("names", nargs="*", help="whose background calls to wait for (default: all)")
+    def wait_line(self, line: str) -> None:
+        """Wait for calls that were started with --bg, and show their answers. An interrupt stops them."""
+        self.notebook.wait(parse(self.wait_line, line).names)
+
+    @line_magic("kill")
+    @magic_arguments("kill")
+    @argument("names", nargs="+", help="the processes, by name or pid")
+    def kill_line(self, line: str) -> None:
+        """End processes: a running call is stopped, no further one is taken. Their dialogs stay in the tree and in the log."""
+        for process in [self.notebook.process(name) for name in parse(self.kill_line, line).names]:
+            process.kill()
+
+
+def parse(magic: Any, line: str) -> Any:
+    """The arguments of a magic's line. Raises PersonError with what is right."""
+    parser = parser_of(magic)
+    step = f"See `{parser.prog}?`."
+    try:
+        return parser.parse_args(shlex.split(line))
+    except ValueError as error:
+        raise PersonError(str(error), place=parser.prog, right="quotes come in pairs", step=step) from None
+    except UsageError as error:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
+        near = difflib.get_close_matches(wrong, flags, 1)
+        raise PersonError(str(error), place=parser.prog, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+
+
+def parser_of(magic: Any) -> MagicArgumentParser:
+    """The argparse parser of a magic."""
+    function = getattr(magic, "__func__", magic)
+    found = getattr(function, "parser", None)
+    return found if found is not None else construct_parser(function)
+
+
+def _choice(args: Any) -> Choice:
+    if args.max_steps is not None and args.max_steps < 1:
+        raise PersonError(f"--max-steps {args.max_steps}", right="at least one request is needed")
+    return Choice(
+        program=args.program, model=args.model, provider=args.provider, base_url=args.base_url, system=args.system, max_steps=args.max_steps
+    )

@@ -1,0 +1,303 @@
+"""The notebook's side of the machine: its processes by name, its cells, and how an agent cell runs.
+
+Here: what the magics do. Not here: their flags (magics), displays (live, view), branching rules (cells), choices (choose).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from llmproc_nb import api
+from llmproc_nb.core.call import Call
+from llmproc_nb.core.errors import LlmprocError, PersonError
+from llmproc_nb.core.result import RunResult
+from llmproc_nb.notebook.cells import Cells
+from llmproc_nb.notebook.choose import Choice, program_of
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.message import AnyPart
+    from llmproc_nb.notebook.magics import AgentMagics, CellFlags
+
+
+class Notebook:
+    """One per shell. `in_cell` is true while a cell runs; `choice` is what `%agent` chose for processes to come."""
+
+    settings: AgentMagics
+
+    def __init__(self, ip: InteractiveShell) -> None:
+        self.ip = ip
+        self.undo: list[Callable[[], Any]] = []
+        self.in_cell = False
+        self.cell: str | None = None
+        self.execution = 0
+        self.choice = Choice()
+        self._machine: api.Machine | None = None
+        self._cells: dict[int, Cells] = {}
+        self._births: dict[int, tuple[str | None, Choice]] = {}
+        self._waiting: dict[int, tuple[Call, Callable[[RunResult], None]]] = {}
+
+    # cells
+
+    def cell_begins(self, info: Any) -> None:
+        self.in_cell, self.cell = True, getattr(info, "cell_id", None)
+        self.execution += 1
+
+    def cell_ends(self, result: Any = None) -> None:
+        self.in_cell = False
+
+    # the machine
+
+    @property
+    def machine(self) -> api.Machine:
+        """The kernel's machine, made with the first use."""
+        if self._machine is None:
+            from llmproc_nb.notebook.recording import open_machine
+
+            self._machine = open_machine(self)
+            self._machine.current_cell = lambda: self.cell
+            self._machine.show = _show_value
+            api.set_default_machine(self._machine)
+        return self._machine
+
+    @property
+    def machine_if_made(self) -> api.Machine | None:
+        return self._machine
+
+    def forget_machine(self) -> None:
+        """Close the machine; the next use makes another one."""
+        if self._machine is not None:
+            self._machine.close()
+        self._machine = None
+
+    @property
+    def path(self) -> Path | None:
+        """The notebook's file, where the front end says it; None in a console."""
+        named = self.ip.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+        return Path(named) if named and str(named).endswith(".ipynb") else None
+
+    def process(self, name: str) -> api.Process:
+        """The process of that name. Raises PersonError."""
+        value = self.ip.user_ns.get(name)
+        if isinstance(value, api.Process):
+            return value
+        return self.machine.find(name)  # type: ignore[return-value]
+
+    def state(self, *, check: bool) -> Any:
+        """What is chosen and what runs, to look at. With `check`, the choice is tried out: a wrong file or name is an error now."""
+        from llmproc_nb.notebook.facts import Facts
+
+        if check:
+            self._program(self.choice, "agent")
+        chosen = {name: getattr(self.choice, name) for name in self.choice.__struct_fields__ if getattr(self.choice, name) is not None}
+        living = [process.name for process in self._machine.processes.values() if process.alive] if self._machine else []
+        return Facts(
+            {
+                "processes to come": ", ".join(f"{name} {value}" for name, value in chosen.items()) or "not chosen yet",
+                "mode": self.settings.mode + (f" ({self.settings.recording})" if self.settings.recording else ""),
+                "processes": ", ".join(living) or "none yet",
+            }
+        )
+
+    # an agent cell
+
+    def _prepare(self, line: str, body: str) -> tuple[api.Process, CellFlags, tuple[AnyPart, ...]]:
+        """The process, flags and prompt of an agent cell. Nothing is sent and no head is moved before all of it is right."""
+        from llmproc_nb.notebook.template import render_prompt
+
+        flags = self.settings.read_cell_flags(line)
+        if not body.strip():
+            raise PersonError("the cell has no prompt", right="the prompt stands in the lines below `%%agent`", step="See `%%agent?`.")
+        prompt = render_prompt(body.rstrip("\n"), self.ip.user_ns, lambda source: eval(source, self.ip.user_global_ns, self.ip.user_ns))
+        return self._process_for(flags), flags, prompt
+
+    def _process_for(self, flags: CellFlags) -> api.Process:
+        if not flags.name.isidentifier():
+            raise PersonError(f"{flags.name!r} cannot be a name in this notebook", right="letters, digits and _ make a name")
+        value = self.ip.user_ns.get(flags.name)
+        if value is not None and not isinstance(value, api.Process):
+            raise PersonError(
+                f"{flags.name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own"
+            )
+        if value is not None and value.alive and not self._starts_anew(value, flags):
+            if flags.tools:
+                value.add_tools(self._functions(flags))
+            return value
+        return self._start(flags)
+
+    def _starts_anew(self, process: api.Process, flags: CellFlags) -> bool:
+        """Whether the cell that made this process asks for another one now. Any other cell may not."""
+        cell, chosen = self._births.get(process.pid, (None, Choice()))
+        wanted = flags.choice.over(self.choice)
+        if cell is not None and cell == self.cell:
+            return self._program(wanted, flags.name) != process.program
+        if flags.choice.empty or flags.choice.over(chosen) == chosen:
+            return False
+        raise PersonError(
+            f"process {process.name!r} runs program {process.program.name!r} ({process.program.model}) already",
+            right="flags that choose a program count when a process starts",
+            step=f"`%kill {process.name}` first, or choose another name.",
+        )
+
+    def _program(self, choice: Choice, name: str) -> api.Program:
+        return program_of(choice, name, os.environ, self.ip.user_ns)
+
+    def _start(self, flags: CellFlags) -> api.Process:
+        machine = self.machine  # first: it reads .env
+        choice = flags.choice.over(self.choice)
+        process = machine.start(self._program(choice, flags.name), name=flags.name, tools=self._functions(flags))
+        self.ip.user_ns[flags.name] = process
+        self._births[process.pid] = (self.cell, choice)
+        return process  # type: ignore[return-value]
+
+    def _functions(self, flags: CellFlags) -> list[Any]:
+        """The tools a cell names: functions of the notebook, or built-in tools."""
+        return [self.ip.user_ns.get(name, name) for name in flags.tools]
+
+    def _begin(self, process: api.Process, flags: CellFlags, body: str) -> tuple[Callable[[], None], tuple[str, ...]]:
+        """What the call does first, when its turn has come: stand where this cell has to start."""
+        cells = self._cells.setdefault(process.pid, Cells())
+        cell, execution = self.cell, self.execution
+        notes: tuple[str, ...] = ()
+        if cell is None and cells.seen_before(body):
+            notes = ("this front end does not say which cell ran, so the prompt was appended instead of branching",)
+
+        def begin() -> None:
+            start = cells.start_node(process, cell, execution)
+            process.move(start, "rerun", cell=cell)
+            cells.began(process, cell, execution)
+
+        return begin, notes
+
+    def start_call(self, line: str, body: str, on_main: Any) -> CellCall:
+        """Everything of an agent cell up to the waiting."""
+        from llmproc_nb.notebook.live import LiveView
+        from llmproc_nb.notebook.view import Turn
+
+        process, flags, prompt = self._prepare(line, body)
+        if flags.dry_run:
+            return CellCall(self, process, None, None, (), dry=self._dry_run(process, prompt, body))
+        begin, notes = self._begin(process, flags, body)
+        program = process.program
+        turn = Turn(
+            process=process.name,
+            program=program.name,
+            provider=process.provider.name,
+            model=program.model,
+            scripted=process.provider.scripted,
+        )
+        view = LiveView(turn, stream=self.settings.streams)
+        call = process.run(
+            prompt,
+            max_iterations=flags.max_steps,
+            on_begin=begin,
+            on_delta=view.delta,
+            on_event=view.event,
+            on_main=None if flags.bg else on_main,
+            cell=self.cell,
+        )
+        cells, cell = self._cells[process.pid], self.cell
+        call.when_done(lambda _: cells.ended(process, cell))
+        return CellCall(self, process, call, view, notes, bg=flags.bg)
+
+    def _dry_run(self, process: api.Process, prompt: tuple[AnyPart, ...], body: str) -> Any:
+        from llmproc_nb.notebook.dryrun import DryRun
+
+        begin_at = self._cells.setdefault(process.pid, Cells()).start_node(process, self.cell, self.execution)
+        return DryRun.of(process, begin_at, prompt)
+
+    async def run_agent_cell(self, line: str, body: str) -> Any:
+        """An outermost `%%agent` cell: the kernel's loop stays free while it waits. Gives a dry run, or nothing: the turn is on display."""
+        from llmproc_nb.notebook.live import MainLoopTools, wait_in_cell
+
+        tools = MainLoopTools(asyncio.get_running_loop())
+        made = self.start_call(line, body, tools)
+        if made.call is None or made.bg:
+            return made.now()
+        with made.shown():
+            made.finish(await wait_in_cell(made.call, tools))
+        return None
+
+    def run_nested_cell(self, line: str, body: str) -> Any:
+        """`%%agent` under another magic, in a loop or a function: the main thread waits."""
+        from llmproc_nb.notebook.live import WaitingTools
+
+        tools = WaitingTools()
+        made = self.start_call(line, body, tools)
+        if made.call is None or made.bg:
+            return made.now()
+        with made.shown():
+            made.finish(tools.wait(made.call))
+        return None
+
+    # background calls
+
+    def keep(self, made: CellCall) -> None:
+        self._waiting[made.process.pid] = (made.call, made.show)  # type: ignore[assignment]
+
+    def wait(self, names: list[str]) -> list[RunResult]:
+        """Wait for the background calls of these processes (all, where none is named)."""
+        from llmproc_nb.notebook.live import WaitingTools
+
+        pids = [self.process(name).pid for name in names] or list(self._waiting)
+        results = []
+        for pid in pids:
+            call, show = self._waiting.pop(pid, (None, None))
+            if call is None or show is None:
+                continue
+            result = WaitingTools().wait(call)
+            show(result)
+            results.append(result)
+        return results
+
+
+class CellCall:
+    """An agent cell's call and what shows it."""
+
+    def __init__(
+        self, notebook: Notebook, process: api.Process, call: Call | None, view: Any, notes: Any, *, bg: bool = False, dry: Any = None
+    ):
+        self.notebook, self.process, self.call, self.view, self.notes, self.bg, self.dry = notebook, process, call, view, notes, bg, dry
+
+    def now(self) -> Any:
+        """What a cell gives that does not wait: a dry run, or a call in the background."""
+        if self.call is None:
+            return self.dry
+        self.notebook.keep(self)
+        print(
+            f"{self.process.name} runs in the background; `%wait {self.process.name}` shows its answer, `%kill {self.process.name}` stops it"
+        )
+        return None
+
+    def show(self, result: RunResult) -> None:
+        self.view.finish(result, notes=self.notes)
+
+    def finish(self, result: RunResult) -> None:
+        """Show the result for good and make it the cell's value, `_`, without showing it twice."""
+        self.show(result)
+        hook = self.notebook.ip.displayhook
+        if hook is not None:
+            hook.update_user_ns(result)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Where the body ends by an error or an interrupt, leave on display what there was."""
+        try:
+            yield
+        except (LlmprocError, KeyboardInterrupt, asyncio.CancelledError) as error:
+            self.view.failed(error if isinstance(error, LlmprocError) else None)
+            raise
+
+
+def _show_value(value: Any) -> Any:
+    from llmproc_nb.notebook.values import tool_value
+
+    return tool_value(value)
+
+

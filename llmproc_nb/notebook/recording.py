@@ -1,0 +1,126 @@
+"""Where a notebook's answers come from and where its log goes: modes, recordings, resuming, running again.
+
+Here: what `%agent --mode`, `--resume`, `%log` and `%replay` do. Not here: the format (drivers.jsonl) and how a recording answers
+(drivers.replay).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb import api
+from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.core.log import Store
+from llmproc_nb.core.machine import Recorded
+from llmproc_nb.drivers import jsonl
+from llmproc_nb.drivers.table import LateDrivers, load
+
+if TYPE_CHECKING:
+    from llmproc_nb.notebook.notebook import Notebook
+
+FRAMES = ("calls", "messages", "tools", "processes", "events")
+
+
+def open_machine(notebook: Notebook) -> api.Machine:
+    """The machine of a notebook in its mode: `.env` read, log and recording opened."""
+    api.read_env(Path.cwd())
+    store, opened = _log(notebook)
+    mode, path = notebook.settings.mode, _recording(notebook)
+    recorded: Recorded | None = None
+    if mode in ("replay", "auto") and path is not None:
+        if path.exists():
+            recorded = load("llmproc_nb.drivers.replay:Recording")(load("llmproc_nb.drivers.logfile:LogFile")(path), mode, place=path.name)
+        elif mode == "replay":
+            raise PersonError(f"there is no recording {path}", right="`%agent --mode record` makes one, `auto` makes what is missing")
+    stores = [store] if store is not None else []
+    if mode in ("record", "auto") and path is not None:
+        stores.append(jsonl.RecordingStore(path, mode))
+    kept: Store | None = jsonl.Tee(*stores) if len(stores) > 1 else stores[0] if stores else None
+    return api.Machine(LateDrivers(lambda: os.environ), store=kept, recorded=recorded, opened=opened)
+
+
+def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:
+    where = os.environ.get("LLMPROC_NB_LOG") or notebook.settings.log_dir
+    if where == "0":
+        return None, {}
+    path = notebook.path
+    folder = Path(where) if where else path.parent if path is not None and path.parent.is_dir() else Path.cwd()
+    return jsonl.open_store(folder, path.stem if path is not None else None, time.time_ns())
+
+
+def _recording(notebook: Notebook) -> Path | None:
+    mode, name = notebook.settings.mode, notebook.settings.recording
+    if mode == "live":
+        return None
+    if not name:
+        raise PersonError(f"mode {mode!r} needs a recording", right="`--recording NAME` names one: recordings/NAME.jsonl beside the notebook")
+    return jsonl.recording_path(Path.cwd(), name)
+
+
+def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
+    """Choose the mode. It holds for a whole run, so it is chosen before the first process starts."""
+    settings, machine = notebook.settings, notebook.machine_if_made
+    if (settings.mode, settings.recording) == (mode, recording):
+        return
+    if machine is not None and machine.processes:
+        raise PersonError(
+            f"processes run in mode {settings.mode!r} already", right="a mode is chosen before the first one starts", step="Restart the kernel."
+        )
+    settings.mode, settings.recording = mode, recording
+    if machine is not None:
+        notebook.forget_machine()
+
+
+def resume(notebook: Notebook, log: str) -> Any:
+    """Bring back the processes of an earlier run; gives a table of what was open in each."""
+    from llmproc_nb.notebook.facts import Table
+
+    logfile = load("llmproc_nb.drivers.logfile:LogFile")(log) if log else _newest_log(notebook)
+    functions = [value for name, value in notebook.ip.user_ns.items() if callable(value) and not name.startswith("_")]
+    found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
+    for one in found:
+        if one.process is not None:
+            notebook.ip.user_ns[one.name] = one.process
+    rows = [(one.name, *_listed(one.finished, one.unknown, one.never_started, one.missing_tools), one.unanswered, one.fault) for one in found]
+    columns = ("process", "finished", "unknown", "never started", "functions to supply", "not answered", "fault")
+    return Table(columns, rows, empty=f"no process was alive when {logfile.path.name} ended")
+
+
+def _listed(*names: tuple[str, ...]) -> list[str | None]:
+    return [", ".join(some) or None for some in names]
+
+
+def _newest_log(notebook: Notebook) -> Any:
+    """The newest log of this notebook that is not the one being written."""
+    own = getattr(notebook.machine.log.store, "path", None)
+    path = notebook.path
+    folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
+    for file in load("llmproc_nb.drivers.logfile:list_logs")(folder, path.name if path is not None else None):
+        if file != own:
+            return load("llmproc_nb.drivers.logfile:LogFile")(file)
+    raise PersonError("there is no log of an earlier run", place=str(folder / jsonl.FOLDER), right="`%agent --resume FILE` takes any log")
+
+
+def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None) -> Any:
+    """One of the frames of this kernel's log, or of another one."""
+    from llmproc_nb.notebook.frames import frames, read_log
+
+    if frame not in FRAMES:
+        raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)}")
+    made = read_log(file).frames() if file else frames(notebook.machine.log.events)
+    found = getattr(made, frame)
+    return found[found["process"] == name].reset_index(drop=True) if name else found
+
+
+def replay(notebook: Notebook, file: str | None) -> Any:
+    """Run a log again from its own answers and compare; the log of this kernel where none is named."""
+    reexecute = load("llmproc_nb.drivers.replay:reexecute")
+    if file:
+        return reexecute(load("llmproc_nb.drivers.logfile:LogFile")(file))
+    machine = notebook.machine_if_made
+    if machine is None:
+        raise ProgramError("nothing has happened yet", place="%replay", right="run an agent cell, or name a log")
+    return reexecute(list(machine.log.events))

@@ -1,0 +1,61 @@
+"""Small things shown beside turns: tables, an error's line, the exact request of a dry run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llmproc_nb.core.errors import LlmprocError
+from llmproc_nb.core.message import clean
+from llmproc_nb.notebook.fragment import PRE, folded_html, frame_html, line_html
+from llmproc_nb.notebook.html import escape, escape_code
+from llmproc_nb.notebook.markdown import code_block, escape_markdown
+from llmproc_nb.notebook.visible import visible
+
+MAX_STRING_CHARS = 4000
+
+
+def table_html(rows: Iterable[Sequence[Any]], columns: Sequence[Any] = ()) -> str:
+    """A table, everything in it escaped; None is an empty cell."""
+    head = f"<thead><tr>{_cells('th', columns)}</tr></thead>" if columns else ""
+    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
+    return f"<table>{head}<tbody>{body}</tbody></table>"
+
+
+def _cells(tag: str, values: Sequence[Any]) -> str:
+    return "".join(f'<{tag} align="left">{"" if value is None else escape(str(value))}</{tag}>' for value in values)
+
+
+def error_html(error: BaseException | str) -> str:
+    """An error in one line."""
+    words = error.for_cell() if isinstance(error, LlmprocError) else error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return frame_html(line_html(words, strong=True))
+
+
+def dry_run_bundle(body: dict[str, Any], tokens: int | None = None, cost_usd: float | None = None) -> dict[str, Any]:
+    """A request as it would be sent. Strings of more than 4,000 characters (pictures) are cut and say how long they are."""
+    cost = "cost unknown" if cost_usd is None else f"about ${cost_usd:.4f} to read"
+    size = "tokens unknown" if tokens is None else f"about {tokens:,} input tokens"
+    title = f"dry run: nothing was sent; {size}, {cost}"
+    text = json.dumps(_shortened(body), indent=2, ensure_ascii=False, default=str)
+    return {
+        "text/plain": f"{title}\n{visible(text)}",
+        "text/markdown": f"**{escape_markdown(title)}**\n\n{code_block(text, 'json')}",
+        "text/html": frame_html(
+            line_html(title),
+            folded_html(f"the request, {len(text):,} characters", f'<pre style="{PRE}">{escape_code(text)}</pre>', opened=True),
+        ),
+    }
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value) if len(value) <= MAX_STRING_CHARS else f"{clean(value[:80])}… ({len(value):,} characters)"
+    if isinstance(value, bytes | bytearray):
+        return f"({len(value):,} bytes)"
+    if isinstance(value, dict):
+        return {clean(str(key)): _shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value]
+    return value

@@ -1,0 +1,44 @@
+"""Machines for tests of log, replay and resume: the shipped scripted driver, tools written here, a clock that does not run by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llmproc_nb.core.clock import FixedClock
+from llmproc_nb.core.machine import Machine, Recorded
+from llmproc_nb.core.program import Program
+from llmproc_nb.drivers.jsonl import JsonlStore
+from llmproc_nb.drivers.table import LateDrivers
+
+SCRIPT = (
+    {"when": "^add", "say": "I add.", "call": [{"name": "add", "arguments": {"a": 2, "b": 3}}]},
+    {"when": "^both", "think": "two at once", "call": [{"name": "add", "arguments": {"a": 1, "b": 1}}, {"name": "shout", "arguments": {"text": "hi"}}]},
+    {"when": "^[0-9]+$", "say": "It is {{last}}."},
+    {"when": "^2\nHI", "say": "Done."},
+    {"when": "^fail", "error": "RequestRefused"},
+    {"when": ".", "say": "You said: {{last}}"},
+)
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    RAN.append("add")
+    return a + b
+
+
+def shout(text: str) -> str:
+    """Say it louder."""
+    RAN.append("shout")
+    return text.upper()
+
+
+RAN: list[str] = []
+
+SCOUT = Program(name="scout", model="script-1", provider="scripted", system="You scout.", script=SCRIPT, tools=(add, shout))
+
+
+def machine(path: Path | None = None, *, recorded: Recorded | None = None, store: Any = None, **fields: Any) -> Machine:
+    """A machine with the drivers that ship; its log goes to `path`."""
+    store = JsonlStore(path) if path is not None else store
+    return Machine(LateDrivers(dict), clock=FixedClock(), store=store, recorded=recorded, opened={"run": "test"}, **fields)

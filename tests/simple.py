@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.clock import FixedClock
+from llmproc_nb.core.errors import RequestRefused
 from llmproc_nb.core.machine import Machine, Recorded
+from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.drivers.jsonl import JsonlStore
 from llmproc_nb.drivers.table import LateDrivers
@@ -42,3 +45,32 @@ def machine(path: Path | None = None, *, recorded: Recorded | None = None, store
     """A machine with the drivers that ship; its log goes to `path`."""
     store = JsonlStore(path) if path is not None else store
     return Machine(LateDrivers(dict), clock=FixedClock(), store=store, recorded=recorded, opened={"run": "test"}, **fields)
+
+
+def is_legal(process: Process) -> bool:
+    """Whether each tool call on the path is answered by the very next message, and nothing else is."""
+    waiting: list[str] = []
+    for message in process.messages:
+        if waiting or message.role == "tool":
+            if message.role != "tool" or [result.call_id for result in message.tool_results] != waiting:
+                return False
+        waiting = [call.id for call in message.tool_calls]
+    return not waiting
+
+
+def recorded_run(path: Path) -> Process:
+    """A log with plain answers, tools, a failure, a reset and a second process; gives the first one."""
+    running = machine(path)
+    scout = running.start(SCOUT)
+    for words in ("hello", "add it", "both now"):
+        scout.run(words, cell="cell-1").result()
+    with suppress(RequestRefused):
+        scout.run("fail now").result()
+    scout.reset_state()
+    scout.run("hello").result()
+    scout.run("and on", max_iterations=0).result()
+    helper = running.start(SCOUT, name="helper", parent=scout)
+    helper.run("both now").result()
+    helper.kill()
+    running.close()
+    return scout

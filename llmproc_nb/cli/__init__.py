@@ -11,17 +11,21 @@ import os
 import sys
 from collections.abc import Sequence
 from math import isfinite
+from typing import TYPE_CHECKING, TypeAlias
 
 from llmproc_nb import __version__
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 130, 141
 FRAMES = ("events", "messages", "calls", "tools", "processes")
 
-_RUN_TEXT = """Run a program until the model stops by itself. The answer goes to stdout and nothing else does; tool calls, retries,
-waits and warnings go to stderr. On a terminal the answer is shown while it is written, and what could act on the terminal is made visible;
-into a file or a pipe it goes unchanged, whole, at the end.
+_RUN_TEXT = """Run a program until the model stops by itself. The answer goes to stdout and nothing else does; tool
+calls, retries, waits and warnings go to stderr. On a terminal the answer is shown while it is written,
+and what could act on the terminal is made visible; a file or a pipe gets it unchanged, at the end.
 
-The prompt is that of -p, of -f, what comes in on stdin, or the program's own user prompt, in this order."""
+The prompt is that of -p, of -f, what comes in on stdin, or the program's own, in this order."""
 _RUN_MORE = """exit codes:
   0    the model stopped by itself
   1    an error: a program that does not load, an API that says no
@@ -32,18 +36,19 @@ _RUN_MORE = """exit codes:
 examples:
   jupyter llmproc run programs/quickstart.toml -p "Which of the columns look wrong?"
   git diff | jupyter llmproc run review.toml --append --cost-limit 0.10 > review.md
-  jupyter llmproc run programs/assistant.toml --model openai:gpt-5.4-mini -f question.txt --json | jq .text"""
+  jupyter llmproc run assistant.toml --model openai:gpt-5.4-mini -f question.txt --json | jq -r .text"""
 _CHAT_TEXT = """Talk with a program in the terminal. Without PROGRAM, the example programs are listed to choose from.
 
-The program's own user prompt is asked first, then its demo prompts, one by one. Then it is your turn: `exit` or `quit` ends, `reset`
-goes back to the beginning, `help` lists these words. Ctrl-C stops an answer and keeps the chat, Ctrl-D ends it."""
+The program's own prompt is asked first, then its demo prompts, one by one. Then it is your turn:
+`exit` or `quit` ends, `reset` goes back to the beginning, `help` lists these words.
+Ctrl-C stops an answer and keeps the chat, Ctrl-D ends it. Lines that come in by a pipe are asked in turn."""
 _CHAT_MORE = """examples:
   jupyter llmproc chat
-  jupyter llmproc chat programs/quickstart.toml
+  jupyter llmproc chat quickstart
   jupyter llmproc chat programs/assistant.toml --model ollama:qwen3 --cost-limit 1"""
-_CHECK_TEXT = """Say what is wrong or odd in program files, one remark a line: `file: [table] key: …`. Nothing is run, no key is needed.
-
-In a folder, and in the folders below it, every .toml, .yaml and .yml file is checked that has a table [model]."""
+_CHECK_TEXT = """Say what is wrong or odd in program files, one remark a line: `file: [table] key: …`. Nothing is run,
+no key is needed. In a folder, and in those below it, every .toml, .yaml and .yml file is checked that
+has a table [model]."""
 _CHECK_MORE = """exit codes: 0 there is no error, 1 there is one, 2 wrong flags
 
 examples:
@@ -51,7 +56,8 @@ examples:
   jupyter llmproc check --quiet my-program.toml && jupyter llmproc run my-program.toml"""
 _LOG_TEXT = """Show a log: who said and did what, one line each; or its frames, as the notebook has them.
 
-FILE is a log, or a folder, of which the newest log is shown (also that of the `.llmproc` in it). Default: the working folder."""
+FILE is a log, or a folder, of which the newest log is shown (that of the `.llmproc` in it included).
+Without FILE it is the working folder."""
 _LOG_MORE = """examples:
   jupyter llmproc log --tail 20
   jupyter llmproc log .llmproc/ --frame calls --csv > calls.csv
@@ -95,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         prog="jupyter llmproc",
         description="Agents as processes: run a program, chat with it, check it, read its log.",
         epilog="`jupyter llmproc COMMAND --help` says more. Keys come from the environment or from the nearest .env file; "
-        "programs with provider = \"scripted\" need none.",
+        'programs with provider = "scripted" need none.',
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"llmproc-nb {__version__}")
@@ -107,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, short: str, text: str, more: str) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, short: str, text: str, more: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     return commands.add_parser(name, help=short, description=text, epilog=more, formatter_class=raw, allow_abbrev=False)
 
@@ -119,8 +125,10 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     source.add_argument("-f", "--prompt-file", metavar="FILE", help="a UTF-8 file with what to ask; - is stdin")
     run.add_argument("-a", "--append", action="store_true", help="ask the program's own user prompt, followed by the one given")
     run.add_argument(
-        "--json", action="store_true", help="print one JSON object instead: text, stop_reason, api_calls, tool_calls, usage, cost_usd (null where "
-        "a price is not known), model, provider, scripted, process, log; an error is in `error`, which is null otherwise",
+        "--json",
+        action="store_true",
+        help="print one JSON object instead: text, stop_reason, api_calls, tool_calls, usage, cost_usd (null where a "
+        "price is not known), model, provider, scripted, process, log; an error is in `error`, which is null otherwise",
     )
     _add_how(run)
 
@@ -128,7 +136,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("program", metavar="PROGRAM", nargs="?", help="a program file, or the name of an example program")
     chat.add_argument(
-        "-p", "--prompt", metavar="PROMPT", nargs="?", const="", help="ask this first, in place of the program's own prompts; alone: ask none of them"
+        "-p",
+        "--prompt",
+        metavar="PROMPT",
+        nargs="?",
+        const="",
+        help="ask this first, in place of the program's own prompts; alone: ask none of them",
     )
     _add_how(chat)
 
@@ -139,10 +152,14 @@ def _add_how(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--cost-limit", metavar="USD", type=_dollars, help="stop when this much is spent, in dollars; works for models whose price is known"
     )
-    command.add_argument("--max-steps", metavar="N", type=_count, help="how many requests one prompt may take (default: the program's, else 10)")
+    command.add_argument(
+        "--max-steps", metavar="N", type=_count, help="the requests that one prompt may take (default: the program's, else 10)"
+    )
     command.add_argument("--model", metavar="M", help="another model: its name, or provider:model as in openai:gpt-5.4-mini")
     command.add_argument(
-        "--log", metavar="FILE", help="the file to write the log to, at its end; 0 for none (default: a new file in .llmproc/, or as "
+        "--log",
+        metavar="FILE",
+        help="the file to write the log to, at its end; 0 for none (default: a new file in .llmproc/, or as "
         "LLMPROC_NB_LOG says: another folder, or 0)",
     )
 
@@ -157,7 +174,9 @@ def _add_log(log: argparse.ArgumentParser) -> None:
     log.add_argument("file", metavar="FILE", nargs="?", default=".", help="a log, or a folder with logs")
     log.add_argument("--frame", choices=FRAMES, help="show this frame of the log, as a table")
     form = log.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object a line: the rows of the frame, or the events where none is named")
+    form.add_argument(
+        "--json", action="store_true", help="one JSON object a line: the rows of the frame, or the events where none is named"
+    )
     form.add_argument("--csv", action="store_true", help="the frame as CSV")
     log.add_argument("--tail", metavar="N", type=_count, help="the last N lines only")
     log.add_argument("--verify", action="store_true", help="compute the id of each message again; exit code 1 where one differs")

@@ -6,7 +6,7 @@ import json
 from functools import singledispatchmethod
 from typing import Any
 
-from llmproc_nb.cli.terminal import Terminal, one_line
+from llmproc_nb.cli.terminal import Terminal, shortened
 from llmproc_nb.core.event import AttemptFailed, Event, Moved, ReaderFailed, Replied, Started, ToolRan, ToolStarted, Warned
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.provider import Delta
@@ -46,7 +46,7 @@ class Channel:
     def _(self, event: ToolRan) -> None:
         how = "" if event.outcome == "ran" else f" {event.outcome.replace('_', ' ')}"
         replayed = ", from the recording" if event.replayed else ""
-        self._note(event, f"tool {event.name}{how}: {one_line(event.result.text, MAX_CHARS)} ({event.duration_s:.1f} s{replayed})")
+        self._note(event, f"tool {event.name}{how}: {shortened(event.result.text, MAX_CHARS)} ({event.duration_s:.1f} s{replayed})")
 
     @event.register
     def _(self, event: AttemptFailed) -> None:
@@ -94,5 +94,5 @@ def arguments_line(text: str) -> str:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        return one_line(text, MAX_CHARS)
-    return one_line(", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in values.items()), MAX_CHARS)
+        return shortened(text, MAX_CHARS)
+    return shortened(", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in values.items()), MAX_CHARS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmproc_nb.api import Program
 from llmproc_nb.cli.example import SUFFIXES, Example, examples
 from llmproc_nb.cli.start import Started, UsageError, how_it_ended, spent, started, who
-from llmproc_nb.cli.terminal import Terminal, one_line
+from llmproc_nb.cli.terminal import Terminal, shortened
 from llmproc_nb.cli.typed import Typed
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.message import clean
@@ -31,8 +31,7 @@ def command(flags: Namespace) -> int:
     with started(flags, program, terminal) as begun:
         _greet(begun)
         try:
-            for prompt in _first_prompts(flags, program, begun, typed):
-                _ask(begun, prompt)
+            _begin(flags, program, begun, typed)
             while True:
                 _obey(begun, _line(begun, typed, "> "))
         except Ended:
@@ -53,7 +52,7 @@ def _program_file(given: str | None, terminal: Terminal, typed: Typed) -> Path:
     if not offered:
         raise UsageError("no program is given, and there are no examples here", right="jupyter llmproc chat PROGRAM")
     for number, example in enumerate(offered, 1):
-        terminal.line(f"{number:>3}  {one_line(example.title, 24):<24}  {example.path.name:<24}  {one_line(example.about, 90)}")
+        terminal.line(f"{number:>3}  {shortened(example.title, 24):<24}  {example.path.name:<24}  {shortened(example.about, 90)}")
     while True:
         answer = typed.line("program (number or name)> ")
         if answer is None or answer.strip().lower() in ("exit", "quit"):
@@ -84,11 +83,32 @@ def _greet(begun: Started) -> None:
     terminal.note("`help` lists the words, Ctrl-C stops an answer, Ctrl-D ends")
 
 
-def _first_prompts(flags: Namespace, program: Program, begun: Started, typed: Typed) -> list[str]:
-    """What is asked before it is the person's turn: the prompt of -p, or those of the program that the person wants."""
+def _begin(flags: Namespace, program: Program, begun: Started, typed: Typed) -> None:
+    """Ask what comes before it is the person's turn: the prompt of -p, or else those of the program."""
     if flags.prompt is not None:
-        return [flags.prompt] if flags.prompt.strip() else []
-    return [program.user] if program.user and program.user.strip() else []
+        if flags.prompt.strip():
+            _ask(begun, flags.prompt)
+        return
+    if program.user and program.user.strip():
+        begun.terminal.note(f"the program asks: {shortened(program.user, 200)}")
+        _ask(begun, program.user)
+    for number, prompt in enumerate(program.demo_prompts, 1):
+        say = begun.terminal.line if typed.terminal else begun.terminal.note
+        say(f"demo {number} of {len(program.demo_prompts)}: {shortened(prompt, 200)}")
+        if typed.terminal and not _wanted(typed):
+            return
+        _ask(begun, prompt)
+
+
+def _wanted(typed: Typed) -> bool:
+    """Whether the person wants the next prompt of the demo asked. Raises Ended."""
+    try:
+        answer = typed.line("Enter asks it, `skip` leaves the demo> ")
+    except KeyboardInterrupt:
+        return False
+    if answer is None or answer.strip().lower() in ("exit", "quit"):
+        raise Ended
+    return not answer.strip()
 
 
 def _line(begun: Started, typed: Typed, sign: str) -> str:

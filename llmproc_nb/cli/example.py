@@ -27,8 +27,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
 def examples() -> list[Example]:
     """All that are there, each once."""
-    found = {path.resolve(): path for folder in _folders() for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and path.is_file()}
-    return [_example(path) for path in found.values()]
+    files = [path for folder in _folders() for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
+    return [_example(path) for path in {path.resolve(): path for path in files}.values()]
 
 
 def _folders() -> list[Path]:

@@ -13,10 +13,10 @@ from llmproc_nb.api import Process, Program
 from llmproc_nb.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_LIMIT, EXIT_USAGE
 from llmproc_nb.cli.start import LIMIT_STOPS, Started, UsageError, how_it_ended, spent, started
 from llmproc_nb.cli.terminal import Terminal
-from llmproc_nb.core.errors import LlmprocError, PersonError
+from llmproc_nb.core.errors import LlmprocError, PersonError, ToolError
 from llmproc_nb.core.event import Replied, ToolRan
 from llmproc_nb.core.result import RunResult
-from llmproc_nb.core.tool import ToolError, parts_text, read_arguments
+from llmproc_nb.core.tool import parts_text, read_arguments
 
 
 def command(flags: Namespace) -> int:
@@ -99,7 +99,15 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 def _facts(begun: Started | None) -> dict[str, Any]:
     """What --json prints of a process, from its log: so it is there also when the run ended in an error."""
-    empty = {"text": "", "stop_reason": "error", "api_calls": [], "tool_calls": [], "usage": None, "cost_usd": None, "model": None}
+    empty: dict[str, Any] = {
+        "text": "",
+        "stop_reason": "error",
+        "api_calls": [],
+        "tool_calls": [],
+        "usage": None,
+        "cost_usd": None,
+        "model": None,
+    }
     if begun is None:
         return empty | {"provider": None, "scripted": None, "process": None, "log": None, "error": None}
     process, usage = begun.process, msgspec.structs.asdict(begun.process.usage)
@@ -132,12 +140,11 @@ def _tool_call(event: ToolRan, process: Process) -> dict[str, Any]:
         arguments: Any = read_arguments(text)
     except ToolError:
         arguments = text
-    said = parts_text(event.result.content)
     return {
         "name": event.name,
         "arguments": arguments,
         "outcome": event.outcome,
-        "result": said,
+        "result": parts_text(event.result.content),
         "duration_s": event.duration_s,
         "replayed": event.replayed,
     }

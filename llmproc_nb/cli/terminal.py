@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from llmproc_nb.notebook.visible import one_line, visible
 
-__all__ = ["Terminal", "one_line", "visible"]
+__all__ = ["Terminal", "one_line", "shortened"]
 
 
 class Terminal:
@@ -62,3 +62,9 @@ class Terminal:
             self.end()
         with suppress(OSError):  # nobody reads the remarks any more; the answer still counts
             print(text, file=sys.stderr, flush=True)
+
+
+def shortened(text: str, limit_chars: int) -> str:
+    """The visible text in one line, with … where it is longer than the limit."""
+    words = " ".join(text[: 4 * limit_chars].split())
+    return one_line(words if len(words) <= limit_chars else words[: limit_chars - 1] + "…", limit_chars)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import CallStateError
@@ -12,6 +13,26 @@ from llmproc_nb.core.result import RunResult
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
+
+WAIT_S = 0.1
+GRACE_S = 2.0
+
+
+class _Stopped(BaseException):
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self.args[0]} was stopped; what it said so far is kept, and it can go on."]
+
+
+class Interrupted(_Stopped, KeyboardInterrupt):
+    """A KeyboardInterrupt that stopped a call; a notebook shows it in one line."""
+
+
+class Cancelled(_Stopped, asyncio.CancelledError):
+    """A CancelledError that stopped a call; a notebook shows it in one line."""
+
+
+# what people and front ends know them as
+Interrupted.__name__, Cancelled.__name__ = "KeyboardInterrupt", "CancelledError"
 
 
 class Call:
@@ -67,25 +88,21 @@ class Call:
             return self._wait(timeout_s)
         except KeyboardInterrupt:
             self.cancel()
-            self.settle(2.0)
-            raise
+            self.settle(GRACE_S)
+            raise Interrupted(self.process.name) from None
 
     def _wait(self, timeout_s: float | None) -> RunResult:
         if timeout_s is not None:
             return self._future.result(timeout_s)
-        while True:  # short waits: on some systems a long one cannot be interrupted
-            try:
-                return self._future.result(0.2)
-            except TimeoutError:
-                if self._future.done():
-                    return self._future.result()
+        while not self._future.done():  # short waits: on some systems a long one cannot be interrupted
+            with suppress(TimeoutError):
+                self._future.exception(WAIT_S)
+        return self._future.result()
 
     def settle(self, grace_s: float) -> None:
         """Give a cancelled call time to write down what it has; raises nothing."""
-        try:
+        with suppress(TimeoutError):
             self._future.exception(grace_s)
-        except TimeoutError:
-            return
 
     def exception(self) -> BaseException | None:
         """What went wrong, of a call that is done; None otherwise."""
@@ -101,11 +118,14 @@ class Call:
         return self._future
 
     async def _awaited(self) -> RunResult:
+        done = asyncio.wrap_future(self._future)
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._future))
+            while not done.done():  # waking now and then lets a kernel notice its interrupt, which by itself does not wake an idle loop
+                await asyncio.wait({done}, timeout=WAIT_S)
         except asyncio.CancelledError:
             self.cancel()
-            raise
+            raise Cancelled(self.process.name) from None
+        return done.result()
 
     def __await__(self) -> Generator[Any, None, RunResult]:
         return self._awaited().__await__()

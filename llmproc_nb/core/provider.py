@@ -196,7 +196,7 @@ def _part(block: _Block) -> AnyPart:
     if block.kind == "thinking":
         return Thinking(text=text, **fields)
     if block.kind == "tool":
-        return ToolCall(arguments=text.strip() or "{}", **fields)
+        return ToolCall(arguments=text if text.strip() else "{}", **fields)
     return Opaque(**fields)
 
 

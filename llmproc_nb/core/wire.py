@@ -90,7 +90,10 @@ def fault(
     request_id: str | None = None,
 ) -> ProviderError:
     """The error of the tree for what an API answered. `types` are its own words for the kind (type, code), most telling first."""
-    kind = next((_BY_TYPE[word] for word in types if word in _BY_TYPE), None)
+    words = [word for word in types if word]
+    kind = next((_BY_TYPE[word] for word in words if word in _BY_TYPE), None)
+    if kind is None and status in (None, 200) and any(map(_is_final, words)):
+        kind = errors.RequestRefused
     if kind in (None, errors.RequestRefused) and _is_too_long(message):
         kind = errors.ContextTooLong
     if kind is None and status is not None:
@@ -99,6 +102,11 @@ def fault(
     shown = status if status and status != 200 else None
     found = f"{message} ({shown})" if shown else message
     return kind(found, place=place, status=shown, retry_after_s=retry_after, request_id=request_id, step=_STEPS.get(kind, ""))
+
+
+def _is_final(word: str) -> bool:
+    """Whether a code says that the request itself cannot be served: prompts, images, policies."""
+    return word.startswith(("invalid_", "unsupported_")) or any(part in word for part in ("image", "policy", "content_filter"))
 
 
 def _is_too_long(message: str) -> bool:
@@ -114,6 +122,8 @@ def sdk_fault(error: BaseException, *, place: str) -> ProviderError | None:
     if "APITimeoutError" in names or "TimeoutException" in names or isinstance(error, TimeoutError):
         return errors.TimedOut("no answer within the time allowed", place=place)
     if "APIResponseValidationError" in names or isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return errors.GarbledReply(f"the answer cannot be read ({_short(error)})", place=place)
+    if "DecodingError" in names or "TooManyRedirects" in names:
         return errors.GarbledReply(f"the answer cannot be read ({_short(error)})", place=place)
     if "APIStatusError" in names:
         return _status_fault(error, place)
@@ -161,8 +171,11 @@ def _inner(body: Any) -> dict[str, Any]:
 
 
 def _message(body: Any) -> str | None:
-    message = _inner(body).get("message")
-    return message if isinstance(message, str) else None
+    inner = _inner(body)
+    message, metadata = inner.get("message"), inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # what the provider behind a gateway said
+    said = [word for word in (message, raw) if isinstance(word, str) and word]
+    return ": ".join(said)[:600] or None
 
 
 def _types(body: Any) -> tuple[str | None, ...]:

@@ -24,8 +24,8 @@ _COMMAND_WORDS = """
     sum prod coprod int iint iiint oint lim limsup liminf sup inf max min arg argmax argmin det dim ker deg exp log ln lg sin cos tan cot
     sec csc arcsin arccos arctan sinh cosh tanh gcd Pr mod bmod pmod left right big Big bigg Bigg bigl bigr Bigl Bigr middle langle rangle
     lfloor rfloor lceil rceil vert Vert lvert rvert lVert rVert hat widehat bar overline underline tilde widetilde vec dot ddot
-    overrightarrow overbrace underbrace overset underset stackrel mathbf mathbb mathcal mathfrak mathrm mathsf mathit mathtt boldsymbol bm text textbf
-    textit textrm operatorname displaystyle textstyle limits nolimits quad qquad ldots cdots dots vdots ddots prime dagger top bot
+    overrightarrow overbrace underbrace overset underset stackrel mathbf mathbb mathcal mathfrak mathrm mathsf mathit mathtt boldsymbol bm text
+    textbf textit textrm operatorname displaystyle textstyle limits nolimits quad qquad ldots cdots dots vdots ddots prime dagger top bot
     begin end nonumber boxed cancel substack not
 """
 _ENVIRONMENT_WORDS = (

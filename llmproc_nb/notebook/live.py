@@ -18,7 +18,7 @@ from typing import Any
 
 from IPython.display import DisplayHandle
 
-from llmproc_nb.core.call import Call
+from llmproc_nb.core.call import GRACE_S, Call, Interrupted
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.event import AnyEvent
 from llmproc_nb.core.owner import ToolExit, settle
@@ -27,7 +27,6 @@ from llmproc_nb.core.result import RunResult
 from llmproc_nb.notebook.view import Turn, bundle, live_bundle
 
 UPDATES_PER_S = 8
-GRACE_S = 2.0
 POLL_S = 0.1
 
 
@@ -35,7 +34,7 @@ class LiveView:
     """The display of one call. With `stream` it shows the turn as it grows; without, exactly one bundle at the end."""
 
     def __init__(self, turn: Turn, *, stream: bool) -> None:
-        self._turn, self._stream = turn, stream
+        self._turn, self.streams = turn, stream
         self._handle: DisplayHandle | None = None
         self._last = 0.0
         self._due: asyncio.TimerHandle | None = None
@@ -52,7 +51,7 @@ class LiveView:
 
     def _touch(self) -> None:
         """Show the turn now, or soon where it was shown a moment ago. Called on the owner loop, in the cell's own context."""
-        if not self._stream or self._due is not None or self._closed:
+        if not self.streams or self._due is not None or self._closed:
             return
         wait = self._last + 1 / UPDATES_PER_S - time.monotonic()
         if wait <= 0:
@@ -100,16 +99,9 @@ async def wait_in_cell(call: Call, tools: MainLoopTools) -> RunResult:
         interrupted = stop.done()
         stop.cancel()
     if interrupted:
-        raise CellInterrupted(call.process.name)
+        raise Interrupted(call.process.name)
     result: RunResult = await done
     return result
-
-
-class CellInterrupted(KeyboardInterrupt):
-    """An interrupt of an agent cell, shown in one line."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"KeyboardInterrupt: {self.args[0]} was stopped; what it said so far is kept, and it can go on."]
 
 
 def _resolve(future: asyncio.Future[Any]) -> None:
@@ -185,5 +177,5 @@ class WaitingTools:
         except KeyboardInterrupt:
             call.cancel()
             call.settle(GRACE_S)
-            raise CellInterrupted(call.process.name) from None
+            raise Interrupted(call.process.name) from None
         return call.result()

@@ -172,7 +172,13 @@ class AgentMagics(Magics):
     @argument("names", nargs="*", help="whose background calls to wait for (default: all)")
     def wait_line(self, line: str) -> None:
         """Wait for calls that were started with --bg, and show their answers. An interrupt stops them."""
-        self.notebook.wait(parse(self.wait_line, line).names)
+        from IPython.display import display
+
+        results = self.notebook.wait(parse(self.wait_line, line).names)
+        for result in results:
+            display(result)
+        if results:
+            self.notebook.be_value(results[0] if len(results) == 1 else results)
 
     @line_magic("kill")
     @magic_arguments("kill")

@@ -41,7 +41,7 @@ class Notebook:
         self._machine: api.Machine | None = None
         self._cells: dict[int, Cells] = {}
         self._births: dict[int, tuple[str | None, Choice]] = {}
-        self._waiting: dict[int, tuple[Call, Callable[[RunResult], None]]] = {}
+        self._waiting: dict[int, list[Call]] = {}
 
     # cells
 
@@ -236,25 +236,23 @@ class Notebook:
             made.finish(tools.wait(made.call))
         return None
 
+    def be_value(self, value: Any) -> None:
+        """Make something the cell's value, `_` and `Out[n]`, without showing it."""
+        if self.ip.displayhook is not None:
+            self.ip.displayhook.update_user_ns(value)
+
     # background calls
 
-    def keep(self, made: CellCall) -> None:
-        self._waiting[made.process.pid] = (made.call, made.show)  # type: ignore[assignment]
+    def keep(self, call: Call) -> None:
+        self._waiting.setdefault(call.process.pid, []).append(call)
 
     def wait(self, names: list[str]) -> list[RunResult]:
         """Wait for the background calls of these processes (all, where none is named)."""
         from llmproc_nb.notebook.live import WaitingTools
 
         pids = [self.process(name).pid for name in names] or list(self._waiting)
-        results = []
-        for pid in pids:
-            call, show = self._waiting.pop(pid, (None, None))
-            if call is None or show is None:
-                continue
-            result = WaitingTools().wait(call)
-            show(result)
-            results.append(result)
-        return results
+        calls = [call for pid in pids for call in self._waiting.pop(pid, ())]
+        return [WaitingTools().wait(call) for call in calls]
 
 
 class CellCall:
@@ -269,21 +267,26 @@ class CellCall:
         """What a cell gives that does not wait: a dry run, or a call in the background."""
         if self.call is None:
             return self.dry
-        self.notebook.keep(self)
+        self.notebook.keep(self.call)
+        if self.view.streams:
+            self.call.when_done(self._ended)
         print(
             f"{self.process.name} runs in the background; `%wait {self.process.name}` shows its answer, `%kill {self.process.name}` stops it"
         )
         return None
 
-    def show(self, result: RunResult) -> None:
-        self.view.finish(result, notes=self.notes)
+    def _ended(self, call: Call) -> None:
+        """A background call ended: show for good what its cell shows."""
+        error = call.exception()
+        if error is None:
+            self.view.finish(call.result(), notes=self.notes)
+        else:
+            self.view.failed(error if isinstance(error, LlmprocError) else None)
 
     def finish(self, result: RunResult) -> None:
         """Show the result for good and make it the cell's value, `_`, without showing it twice."""
-        self.show(result)
-        hook = self.notebook.ip.displayhook
-        if hook is not None:
-            hook.update_user_ns(result)
+        self.view.finish(result, notes=self.notes)
+        self.notebook.be_value(result)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

@@ -25,13 +25,15 @@ DRAIN_TIMEOUT_S = 0.5
 async def read(response: httpx2.Response, collector: Collector, place: str) -> None:
     """Read an answer to its end. Raises GarbledReply where it is no reply, or ends before it is one."""
     if "event-stream" not in response.headers.get("content-type", ""):
-        return _read_whole(await response.aread(), collector, place)
+        _read_whole(await response.aread(), collector, place)
+        return
     reader, pieces = EventReader(), response.aiter_bytes()
     async for piece in pieces:
         for event in reader.feed(piece):
             collector.feed(event)
         if collector.done:
-            return await _drain(pieces)
+            await _drain(pieces)
+            return
     _finish(reader, collector, place)
 
 
@@ -49,11 +51,16 @@ async def _drain(pieces: AsyncIterator[bytes]) -> None:
 
 def _read_whole(body: bytes, collector: Collector, place: str) -> None:
     """An answer that does not call itself a stream: a whole message from a gateway, a stream all the same, or something else."""
-    if not body.lstrip().startswith(b"{"):
-        reader = EventReader()
-        for event in reader.feed(body):
-            collector.feed(event)
-        return _finish(reader, collector, place)
+    if body.lstrip().startswith(b"{"):
+        _read_message(body, collector, place)
+        return
+    reader = EventReader()
+    for event in reader.feed(body):
+        collector.feed(event)
+    _finish(reader, collector, place)
+
+
+def _read_message(body: bytes, collector: Collector, place: str) -> None:
     try:
         message = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -68,9 +75,10 @@ def _finish(reader: EventReader, collector: Collector, place: str) -> None:
         return
     if collector.started:
         raise GarbledReply("the stream ended in the middle of the answer", place=place)
-    if reader.stray.lstrip().startswith(b"{"):
-        return _read_whole(reader.stray, collector, place)
-    raise GarbledReply(f"the answer is no event stream: {_sample(reader.stray)}", place=place, right="base_url leads to the Messages API")
+    if not reader.stray.lstrip().startswith(b"{"):
+        sample = _sample(reader.stray)
+        raise GarbledReply(f"the answer is no event stream: {sample}", place=place, right="base_url leads to the Messages API")
+    _read_message(reader.stray, collector, place)
 
 
 def _sample(body: bytes) -> str:

@@ -64,14 +64,17 @@ class AnthropicProvider:
         draft.api = self.api
         place = f"{self.name} {request.config.model}"
         headers = request.config.settings.headers
-        client = await self._connected(headers)
         collector = Collector(draft, place)
         try:
+            client = await self._connected(headers)
             response = await self._send(client, request, headers)
             try:
                 await read(response, collector, place)
             finally:
                 await response.aclose()
+        except ProviderError as error:
+            error.place = error.place or place
+            raise
         except self._faults as error:
             raise self._fault(error, place) from error
         return draft.reply()
@@ -154,4 +157,6 @@ class AnthropicProvider:
             )
 
     def _fault(self, error: Exception, place: str) -> ProviderError:
+        if type(error).__name__ == "CredentialsError":  # the SDK also looks for profiles in files
+            return self._no_key("ANTHROPIC_API_KEY", str(error))
         return sdk_fault(error, place=place) or GarbledReply(str(error)[:300] or type(error).__name__, place=place)

@@ -61,7 +61,7 @@ class Collector:
 
     def feed_whole(self, message: Event) -> None:
         """Take an answer that came in one piece, from a gateway that does not stream."""
-        if message.get("type") == "error" or "error" in message and "content" not in message:
+        if message.get("type") == "error" or ("error" in message and "content" not in message):
             raise self._error(message)
         content = message.get("content")
         if message.get("type") != "message" or not isinstance(content, list):

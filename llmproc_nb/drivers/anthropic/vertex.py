@@ -52,16 +52,15 @@ class AnthropicVertexProvider(AnthropicProvider):
     def _where(self) -> tuple[str, str]:
         project = self._project_id or os.environ.get("ANTHROPIC_VERTEX_PROJECT_ID")
         region = self._region or os.environ.get("CLOUD_ML_REGION")
-        for value, word, variable in ((project, "project", "ANTHROPIC_VERTEX_PROJECT_ID"), (region, "region", "CLOUD_ML_REGION")):
-            if not value:
-                raise AuthError(
-                    f"no {word} of Google Cloud is named",
-                    place=self.name,
-                    right=f"the program's {'project_id' if word == 'project' else 'region'} or the environment variable {variable} names it",
-                    step="Set one of them.",
-                )
-        assert project and region
+        if not project:
+            raise self._not_named("project", "project_id", "ANTHROPIC_VERTEX_PROJECT_ID")
+        if not region:
+            raise self._not_named("region", "region", "CLOUD_ML_REGION")
         return project, region
+
+    def _not_named(self, word: str, key: str, variable: str) -> AuthError:
+        right = f"{key} of the program or the environment variable {variable} names it"
+        return AuthError(f"no {word} of Google Cloud is named", place=self.name, right=right, step="Set one of them.")
 
     def _make_client(self, timeout: Any) -> AsyncAPIClient:
         from anthropic.lib.vertex import AsyncAnthropicVertex

@@ -16,7 +16,9 @@ def machine(clock: Clock | None = None, **fields: Any) -> Machine:
     return Machine(LateDrivers(lambda: os.environ), clock=clock or FixedClock(), **fields)
 
 
-def scripted(*turns: dict[str, Any] | Any, tools: Iterable[Any] = (), name: str = "scout", on: Machine | None = None, **fields: Any) -> Process:
+def scripted(
+    *turns: dict[str, Any] | Any, tools: Iterable[Any] = (), name: str = "scout", on: Machine | None = None, **fields: Any
+) -> Process:
     """A process on a machine of its own that says these turns (or what a function says)."""
     script = turns[0] if len(turns) == 1 and callable(turns[0]) else turns
     program = Program(name=name, provider="scripted", model="script", script=script, tools=tuple(tools), **fields)

@@ -16,7 +16,11 @@ from llmproc_nb.drivers.table import LateDrivers
 
 SCRIPT = (
     {"when": "^add", "say": "I add.", "call": [{"name": "add", "arguments": {"a": 2, "b": 3}}]},
-    {"when": "^both", "think": "two at once", "call": [{"name": "add", "arguments": {"a": 1, "b": 1}}, {"name": "shout", "arguments": {"text": "hi"}}]},
+    {
+        "when": "^both",
+        "think": "two at once",
+        "call": [{"name": "add", "arguments": {"a": 1, "b": 1}}, {"name": "shout", "arguments": {"text": "hi"}}],
+    },
     {"when": "^[0-9]+$", "say": "It is {{last}}."},
     {"when": "^2\nHI", "say": "Done."},
     {"when": "^fail", "error": "RequestRefused"},
@@ -51,9 +55,9 @@ def is_legal(process: Process) -> bool:
     """Whether each tool call on the path is answered by the very next message, and nothing else is."""
     waiting: list[str] = []
     for message in process.messages:
-        if waiting or message.role == "tool":
-            if message.role != "tool" or [result.call_id for result in message.tool_results] != waiting:
-                return False
+        answers = [result.call_id for result in message.tool_results] if message.role == "tool" else []
+        if answers != waiting or (message.role == "tool" and not waiting):
+            return False
         waiting = [call.id for call in message.tool_calls]
     return not waiting
 

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Config, Delta, Draft, Reply, Request, Settings, ToolSpec
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.drivers.anthropic import AnthropicProvider, AnthropicVertexProvider, from_program, left_out
+from llmproc_nb.drivers.anthropic.stream import Collector
 from llmproc_nb.drivers.anthropic.wire import VERTEX_VERSION
 from tests.servers import Answer, LoopbackServer, Seen, anthropic_message, anthropic_text, anthropic_tools, sse
 
@@ -114,7 +116,7 @@ def test_tool_calls_keep_the_text_of_their_arguments() -> None:
     calls: list[tuple[str, str, JSON | str]] = [("t1", "add", '{"a": 1.50}'), ("t2", "add", '{"a": '), ("t3", "add", {})]
     reply = answered(Answer(chunks=sse(anthropic_tools(calls, text="I add."))))
     assert reply.stop == "tool_use"
-    assert reply.message.parts == (Text(text="I add."), call("t1", '{"a": 1.50}'), call("t2", '{"a":'), call("t3"))
+    assert reply.message.parts == (Text(text="I add."), call("t1", '{"a": 1.50}'), call("t2", '{"a": '), call("t3"))
 
 
 def test_a_whole_message_instead_of_a_stream_is_a_reply() -> None:
@@ -171,6 +173,12 @@ def test_server_tools_citations_and_callers_survive_a_round_trip() -> None:
     ]
     reply = answered(Answer(chunks=sse(anthropic_message(content))))
     assert preview(request(user("hi"), reply.message), prompt_caching=False)["messages"][1] == {"role": "assistant", "content": content}
+
+
+def test_numbers_that_are_none_and_broken_letters_do_not_reach_the_dialog() -> None:
+    block = '{"type":"odd","n":NaN,"m":1e999,"s":"\\udc00"}'
+    body = b"".join(sse(anthropic_message([{"type": "odd"}]))).replace(b'{"type": "odd"}', block.encode())
+    assert answered(Answer(chunks=[body])).message.parts == (Opaque(body={"type": "odd", "n": None, "m": None, "s": "\ufffd"}),)
 
 
 def test_citations_that_come_in_pieces_are_kept_in_order() -> None:
@@ -261,7 +269,7 @@ def test_silence_between_pieces_ends_in_a_timeout() -> None:
     draft = Draft("anthropic")
     error = refused(Answer(chunks=sse(anthropic_text("hello world"))[:3], then="hang"), draft, timeout_s=0.2)
     assert (type(error), draft.message().text) == (errors.TimedOut, "hell")
-    assert type(refused(Answer(then="hang"), timeout_s=0.2)) is not errors.GarbledReply
+    assert type(refused(Answer(then="hang"), timeout_s=0.2)) is errors.TimedOut
 
 
 def test_a_slow_stream_is_no_timeout_as_long_as_pieces_come() -> None:
@@ -294,6 +302,56 @@ def test_an_answer_that_is_no_reply_is_garbled(answer: Answer) -> None:
     assert type(error) is errors.GarbledReply
     assert str(error).startswith("anthropic claude-test: ")
     assert len(str(error)) < 400
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "x", "text", "{"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "id", "n"]), inner, max_size=2),
+    max_leaves=4,
+)
+names = ("index", "delta", "content_block", "message", "usage", "error", "content")
+kinds = ("message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "error", "x")
+blocks = ("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "text_delta", "input_json_delta", "citations_delta")
+fields = (
+    "text",
+    "thinking",
+    "signature",
+    "input",
+    "id",
+    "name",
+    "citations",
+    "citation",
+    "partial_json",
+    "data",
+    "iterations",
+    "cache_creation",
+)
+inner = st.dictionaries(st.sampled_from(fields), values, max_size=4)
+typed = st.builds(lambda kind, rest: {"type": kind, **rest}, st.sampled_from(blocks), inner)
+odd_events = st.builds(
+    lambda kind, rest: {"type": kind, **rest},
+    st.sampled_from(kinds),
+    st.dictionaries(st.sampled_from(names), values | typed | inner | st.integers(0, 1), max_size=4),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(odd_events, max_size=12))
+def test_events_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(events: list[JSON]) -> None:
+    draft = Draft("anthropic")
+    collector = Collector(draft, "here")
+    try:
+        for event in [*anthropic_text("x")[:2], *events]:
+            collector.feed(event)
+    except errors.ProviderError:
+        pass
+    message = draft.message(interrupted=True)
+    assert msgspec.json.decode(msgspec.json.encode(message), type=Message) == message
+    preview(request(user("x"), message))
 
 
 @pytest.mark.parametrize(

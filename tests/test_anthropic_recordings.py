@@ -25,7 +25,8 @@ from tests.paths import SHARED, needs_shared
 
 pytestmark = needs_shared
 JSON = dict[str, Any]
-MODES = ("event", "line", "whole", "bytes:3")
+MODES = ("event", "bytes:3")
+MORE_MODES = ("event", "line", "whole", "bytes:3")  # for two recordings that have a bit of everything
 
 
 @lru_cache
@@ -193,8 +194,15 @@ def as_the_sdk_reads_it(name: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize("chunk", MODES)
-@pytest.mark.parametrize("name", [name for name in recordings() if "spliced" not in name])
+@pytest.mark.parametrize(
+    ("name", "chunk"),
+    [
+        (name, chunk)
+        for name in recordings()
+        if "spliced" not in name
+        for chunk in (MORE_MODES if name.startswith(("a03", "a09")) else MODES)
+    ],
+)
 def test_a_recorded_reply_arrives_whole_and_would_go_back_as_it_came(name: str, chunk: str) -> None:
     found, _ = play(name, chunk)
     expected = as_the_sdk_reads_it(name)

@@ -136,7 +136,9 @@ def test_equal_call_ids_are_told_apart():
 
 def test_a_reply_that_was_cut_off_runs_no_tool():
     ran = []
-    scout = scripted({"say": "let me", "call": [{"name": "ran", "arguments": '{"x": 1'}], "stop": "max_tokens"}, tools=[_named(ran.append, "ran")])
+    scout = scripted(
+        {"say": "let me", "call": [{"name": "ran", "arguments": '{"x": 1'}], "stop": "max_tokens"}, tools=[_named(ran.append, "ran")]
+    )
     result = scout.run("go").result()
     assert (result.stop_reason, ran, result.tool_calls[0].outcome) == ("max_tokens", [], "refused")
     assert answers(scout)
@@ -283,7 +285,9 @@ def test_callbacks_hear_tools_and_answers():
 def test_a_callback_that_raises_stops_nothing():
     scout = scripted({"say": "one"})
     assert scout.run("go", callbacks={"on_response": lambda text: 1 / 0}).result().text == "one"
-    assert [(event.reader, event.error) for event in events(scout, ReaderFailed)] == [("on_response", "ZeroDivisionError: division by zero")]
+    assert [(event.reader, event.error) for event in events(scout, ReaderFailed)] == [
+        ("on_response", "ZeroDivisionError: division by zero")
+    ]
 
 
 def test_a_reader_that_raises_is_taken_off():

@@ -13,10 +13,34 @@ from paths import ROOT
 
 import llmproc_nb
 
-PUBLIC = """
-Call Document Image LLMProcess LLMProgram Limits LlmprocError Machine Message Node Process Program RunResult Settings Text Tool
-ToolError Toolset Usage __version__ default_machine load_ipython_extension new_machine read_log tool unload_ipython_extension
-""".split()
+PUBLIC = [
+    "Call",
+    "Document",
+    "Image",
+    "LLMProcess",
+    "LLMProgram",
+    "Limits",
+    "LlmprocError",
+    "Machine",
+    "Message",
+    "Node",
+    "Process",
+    "Program",
+    "RunResult",
+    "Settings",
+    "Text",
+    "Tool",
+    "ToolError",
+    "Toolset",
+    "Usage",
+    "__version__",
+    "default_machine",
+    "load_ipython_extension",
+    "new_machine",
+    "read_log",
+    "tool",
+    "unload_ipython_extension",
+]
 HEAVY = ("anthropic", "openai", "mcp", "httpx2", "pandas", "ipywidgets", "anywidget", "jupyter_client", "pydantic", "nbformat", "pyarrow")
 
 
@@ -109,6 +133,10 @@ def test_the_tested_versions_cover_the_dependencies():
 
 def test_no_word_of_the_kept_out_ones_is_in_a_name():
     kept_out = re.compile(r"^\s*(?:def|class)\s+\w*(manager|helper|utils|session|history|hook)\w*", re.IGNORECASE | re.MULTILINE)
-    found = [(name, match.group(0)) for name in tracked() if name.startswith("llmproc_nb/") and name.endswith(".py")
-             for match in kept_out.finditer((ROOT / name).read_text())]
+    found = [
+        (name, match.group(0))
+        for name in tracked()
+        if name.startswith("llmproc_nb/") and name.endswith(".py")
+        for match in kept_out.finditer((ROOT / name).read_text())
+    ]
     assert found == []

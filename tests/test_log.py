@@ -14,12 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simple import SCOUT, machine, recorded_run
 
-from llmproc_nb.core.errors import LogError
+from llmproc_nb.core.clock import FixedClock
+from llmproc_nb.core.errors import LogError, Unreachable
 from llmproc_nb.core.event import Appended, Opened, Warned
 from llmproc_nb.core.line import MAX_TEXT_BYTES, decode, encode
+from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, ToolResult, user
+from llmproc_nb.core.program import Program
 from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore, Tee, open_store, recording_path
 from llmproc_nb.drivers.logfile import LogFile, find_log, list_logs
+from llmproc_nb.drivers.table import LateDrivers
 
 BIG = "ä" * MAX_TEXT_BYTES
 NOW = 1_760_000_000_000_000_000
@@ -114,7 +118,7 @@ def test_a_missing_or_changed_blob_is_named(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=rf"a\.jsonl, line 1: its content in a\.blobs/{blob.name} was changed"):
         _ = LogFile(path).events
     blob.unlink()
-    with pytest.raises(LogError, match="line 1: its content in .* cannot be read: No such file"):
+    with pytest.raises(LogError, match=r"line 1: its content in .* cannot be read: No such file"):
         _ = LogFile(path).events
 
 
@@ -198,13 +202,22 @@ def test_two_machines_of_one_moment_have_two_logs(tmp_path: Path) -> None:
     assert len(list_logs(tmp_path)) == 2
 
 
-def test_a_folder_gives_its_newest_log_and_that_of_one_notebook(tmp_path: Path) -> None:
+def test_the_logs_of_one_notebook_are_not_those_of_another_with_a_longer_name(tmp_path: Path) -> None:
+    for name in ("a.ipynb", "a-b.ipynb", "v1.2"):
+        store, _ = open_store(tmp_path, name, NOW)
+        store.write(warned(1))
+        store.close()
+    run = f"20251009T085320.000Z-{os.getpid()}.jsonl"
+    found = {name: [path.name for path in list_logs(tmp_path, name)] for name in ("a.ipynb", "a-b", "v1.2.ipynb", "v1")}
+    assert found == {"a.ipynb": [f"a-{run}"], "a-b": [f"a-b-{run}"], "v1.2.ipynb": [f"v1.2-{run}"], "v1": []}
+
+
+def test_a_folder_gives_its_newest_log(tmp_path: Path) -> None:
     (tmp_path / ".llmproc").mkdir()
     for age, name in enumerate(["a-1", "b-1", "a-2"]):
         (tmp_path / ".llmproc" / f"{name}.jsonl").write_text("")
         os.utime(tmp_path / ".llmproc" / f"{name}.jsonl", (age, age))
     assert find_log(tmp_path).name == "a-2.jsonl"
-    assert [path.name for path in list_logs(tmp_path, "b.ipynb")] == ["b-1.jsonl"]
 
 
 def test_a_new_writer_cuts_off_a_torn_line_before_it_goes_on(tmp_path: Path) -> None:
@@ -307,11 +320,11 @@ def test_recording_again_takes_the_place_of_the_old_recording(tmp_path: Path) ->
 def test_several_runs_in_one_file_have_numbers_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for _ in range(2):
-        recorded_run(path)
+        process = recorded_run(path)
     log = LogFile(path)
     assert [event.seq for event in log.events] == list(range(1, len(log.events) + 1))
     assert {event.pid for event in log.events} == {0, 1, 2, 3, 4}
-    assert len(log.dialog()) == len(LogFile(path).dialog())
+    assert len(log.dialog()) == len(process.machine.dialog)
     assert "2 runs" in repr(log)
 
 
@@ -322,3 +335,15 @@ def test_tool_results_are_written_once(tmp_path: Path) -> None:
     assert tool_nodes and not any("message" in line for line in tool_nodes)
     results = [part for node in LogFile(tmp_path / "a.jsonl").dialog() for part in node.message.tool_results]
     assert results[0] == ToolResult(call_id=results[0].call_id, name="add", content=(Text(text="5"),))
+
+
+def test_a_key_in_the_environment_is_in_no_log(tmp_path: Path) -> None:
+    """Through the real SDK, to a port where nobody listens."""
+    key = "sk-" + "verysecret" * 4
+    running = Machine(LateDrivers(lambda: {"OPENAI_API_KEY": key}), clock=FixedClock(), store=JsonlStore(tmp_path / "a.jsonl"))
+    asker = running.start(Program(name="asker", model="gpt-5", provider="openai", base_url="http://127.0.0.1:9/v1"))
+    with pytest.raises(Unreachable):
+        asker.run("hello").result()
+    running.close()
+    written = (tmp_path / "a.jsonl").read_text()
+    assert "attempt_failed" in written and "verysecret" not in written

@@ -170,6 +170,7 @@ display_name = "Demo"
         tools=(ToolWish(name="calculator", alias="calc"), ToolWish(name="goto")),
         mcp={"everything": McpServer(type="sse", url="http://localhost:1/sse", tools="all")},
         demo_prompts=("One?", "Two?"),
+        demo_pause=False,
         display_name="Demo",
         base_dir=str(Path(".").resolve()),
         source="p.toml",
@@ -177,7 +178,6 @@ display_name = "Demo"
     assert said(program) == [
         ("superseded", "[tools] enabled"),
         ("superseded", "[tools] aliases"),
-        ("unserved", "[demo] pause_between_prompts"),
     ]
 
 

@@ -9,7 +9,9 @@ from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
 from llmproc_nb.core.usage import Usage
 
 
-def tool_turn(name: str, arguments: dict[str, Any], content: str | Image, outcome: str = "ran", call_id: str = "c1") -> tuple[ToolCall, ToolRun]:
+def tool_turn(
+    name: str, arguments: dict[str, Any], content: str | Image, outcome: str = "ran", call_id: str = "c1"
+) -> tuple[ToolCall, ToolRun]:
     """A tool call and its run."""
     part = content if isinstance(content, Image) else Text(text=content)
     result = ToolResult(call_id=call_id, name=name, content=(part,), is_error=outcome != "ran")
@@ -39,7 +41,9 @@ def finished(
     for message in messages:
         node, _ = dialog.append(message, node)
         nodes.append(node)
-    asked = ApiCall(model="demo-1", stop="end_turn", raw_stop=None, id="r1", usage=Usage(), duration_s=1.0, attempts=1, node="n", replayed=replayed)
+    asked = ApiCall(
+        model="demo-1", stop="end_turn", raw_stop=None, id="r1", usage=Usage(), duration_s=1.0, attempts=1, node="n", replayed=replayed
+    )
     made: dict[str, Any] = {
         "stop_reason": "end_turn",
         "process": "scout",
@@ -52,5 +56,10 @@ def finished(
         "duration_s": 1.25,
     }
     return RunResult(
-        text=text, scripted=scripted, nodes=tuple(nodes), api_calls=(asked,), tool_calls=tuple(run for _, run in tools), **{**made, **fields}
+        text=text,
+        scripted=scripted,
+        nodes=tuple(nodes),
+        api_calls=(asked,),
+        tool_calls=tuple(run for _, run in tools),
+        **{**made, **fields},
     )

@@ -11,9 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, TypeAlias
-
-from llmproc_nb import __version__
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -67,6 +65,7 @@ _LOG_MORE = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: that of this process) and give the exit code."""
     parsed = parser().parse_args(arguments)
+    sys.stdin, sys.stdout, sys.stderr = _open(sys.stdin, "r"), _open(sys.stdout, "w"), _open(sys.stderr, "w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
@@ -75,24 +74,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # whoever read the output has gone; without this the interpreter would complain when it flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return EXIT_PIPE
 
 
+def _open(stream: TextIO | None, mode: str) -> TextIO:
+    """The stream, or one that leads nowhere in place of one that the caller closed."""
+    return stream if stream is not None else cast(TextIO, open(os.devnull, mode, encoding="utf-8"))
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written go nowhere: the interpreter flushes once more when it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _obey(parsed: argparse.Namespace) -> int:
+    from llmproc_nb.cli.terminal import OutputError, Terminal, UsageError
     from llmproc_nb.core.errors import LlmprocError
 
     command = importlib.import_module(f"{__name__}.{parsed.command}")
     try:
-        code = int(command.command(parsed))
-        sys.stdout.flush()
-        return code
+        return int(command.command(parsed))
     except LlmprocError as error:
-        from llmproc_nb.cli.terminal import Terminal
-
         Terminal().line(error.for_cell())
-        return EXIT_USAGE if getattr(error, "usage", False) else EXIT_ERROR
+        if isinstance(error, OutputError):
+            _give_up_stdout()
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         'programs with provider = "scripted" need none.',
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"llmproc-nb {__version__}")
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_run(_command(commands, "run", "run a program once, the answer to stdout", _RUN_TEXT, _RUN_MORE))
     _add_chat(_command(commands, "chat", "talk with a program in the terminal", _CHAT_TEXT, _CHAT_MORE))
@@ -116,6 +123,21 @@ def parser() -> argparse.ArgumentParser:
 def _command(commands: Commands, name: str, short: str, text: str, more: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     return commands.add_parser(name, help=short, description=text, epilog=more, formatter_class=raw, allow_abbrev=False)
+
+
+class Version(argparse.Action):
+    """Says which version is installed. It is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(version())
+        parser.exit()
+
+
+def version() -> str:
+    """The name and the version of this package."""
+    from importlib import metadata
+
+    return f"llmproc-nb {metadata.version('llmproc-nb')}"
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

@@ -15,17 +15,21 @@ MAX_CHARS = 160
 
 
 class Channel:
-    """Add `event` to the machine's log and give `delta` to the call. `pid` is the process whose words are the answer."""
+    """Add `event` to the machine's log and give `delta` to the call. `pid` is the process whose words are the answer.
 
-    def __init__(self, terminal: Terminal, machine: Machine) -> None:
+    Without `results`, a tool call is one line, and what came of it is said only where it went wrong.
+    """
+
+    def __init__(self, terminal: Terminal, machine: Machine, *, results: bool = True) -> None:
         self.pid = 0
-        self._terminal, self._machine = terminal, machine
+        self._terminal, self._machine, self._results = terminal, machine, results
         self._streamed = self._thinks = False
 
     def delta(self, delta: Delta) -> None:
         if delta.kind == "wait":
             self._terminal.note(f"waiting: {delta.text}")
         elif delta.kind == "reset":
+            self._terminal.end()
             self._streamed = False
         elif delta.kind == "thinking" and not self._thinks and self._terminal.live:
             self._terminal.note("thinking …")
@@ -44,6 +48,8 @@ class Channel:
 
     @event.register
     def _(self, event: ToolRan) -> None:
+        if event.outcome == "ran" and not self._results:
+            return
         how = "" if event.outcome == "ran" else f" {event.outcome.replace('_', ' ')}"
         replayed = ", from the recording" if event.replayed else ""
         self._note(event, f"tool {event.name}{how}: {shortened(event.result.text, MAX_CHARS)} ({event.duration_s:.1f} s{replayed})")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from llmproc_nb.api import Program
 from llmproc_nb.cli.example import SUFFIXES, Example, examples
-from llmproc_nb.cli.start import Started, UsageError, how_it_ended, spent, started, who
-from llmproc_nb.cli.terminal import Terminal, shortened
+from llmproc_nb.cli.start import Started, how_it_ended, spent, started, who
+from llmproc_nb.cli.terminal import Terminal, UsageError, shortened
 from llmproc_nb.cli.typed import Typed
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.message import clean
@@ -28,7 +28,7 @@ def command(flags: Namespace) -> int:
     """Chat until the person ends it; gives the exit code."""
     terminal, typed = Terminal(quiet=flags.quiet), Typed()
     program = Program.from_file(_program_file(flags.program, terminal, typed))
-    with started(flags, program, terminal) as begun:
+    with started(flags, program, terminal, results=False) as begun:
         _greet(begun)
         try:
             _begin(flags, program, begun, typed)
@@ -95,7 +95,7 @@ def _begin(flags: Namespace, program: Program, begun: Started, typed: Typed) -> 
     for number, prompt in enumerate(program.demo_prompts, 1):
         say = begun.terminal.line if typed.terminal else begun.terminal.note
         say(f"demo {number} of {len(program.demo_prompts)}: {shortened(prompt, 200)}")
-        if typed.terminal and not _wanted(typed):
+        if typed.terminal and program.demo_pause and not _wanted(typed):
             return
         _ask(begun, prompt)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +26,7 @@ def command(flags: Namespace) -> int:
     terminal = Terminal()
     reports, left = _reports(flags.files)
     if flags.json:
-        sys.stdout.buffer.write(msgspec.json.encode([_facts(report) for report in reports]) + b"\n")
-        sys.stdout.buffer.flush()
+        terminal.json([_facts(report) for report in reports])
     else:
         for report in reports:
             for line in _lines(report, quiet=flags.quiet):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-import llmproc_nb
 from llmproc_nb.api import Program
 from llmproc_nb.core.errors import ProgramError
 
@@ -32,7 +31,7 @@ def examples() -> list[Example]:
 
 
 def _folders() -> list[Path]:
-    package = Path(llmproc_nb.__file__).parent
+    package = Path(__file__).parents[1]
     checkout = package.parent
     beside = [checkout / "programs"] if (checkout / "pyproject.toml").is_file() else []
     return [folder for folder in (Path("programs"), package / "programs", *beside) if folder.is_dir()]

@@ -14,11 +14,8 @@ from functools import singledispatchmethod
 from shutil import get_terminal_size
 from typing import Any
 
-import msgspec
-
 from llmproc_nb.cli.channel import arguments_line
-from llmproc_nb.cli.start import UsageError
-from llmproc_nb.cli.terminal import Terminal, shortened
+from llmproc_nb.cli.terminal import Terminal, UsageError, shortened
 from llmproc_nb.core.event import (
     AnyEvent,
     Appended,
@@ -53,13 +50,10 @@ def command(flags: Namespace) -> int:
     elif flags.frame:
         _print_frame(flags)
     elif flags.json:
-        for event in file.events[-(flags.tail or 0) :]:
-            sys.stdout.buffer.write(msgspec.json.encode(event, enc_hook=repr) + b"\n")
-        sys.stdout.buffer.flush()
+        terminal.json(*file.events[-(flags.tail or 0) :])
     else:
         lines = list(Lines(file.events))
-        for line in lines[-(flags.tail or 0) :]:
-            terminal.text(line)
+        terminal.text("\n".join(lines[-(flags.tail or 0) :]))
     for note in file.notes:
         terminal.line(f"{file.path.name}: {note}")
     return 0
@@ -98,8 +92,9 @@ class Lines:
     def _line(self, event: AnyEvent, what: str, text: str, more: str) -> str:
         when = datetime.fromtimestamp(event.time_ns / 1e9, UTC)
         who = shortened(self._names.get(event.pid, ""), 20)
-        head, tail = f"{when:%H:%M:%S}  {who:<{self._width}}  {what:<9}  ", f"  ({more})" if more else ""
-        return (head + shortened(text, max(20, self._limit - len(head) - len(tail))) + tail).rstrip()
+        head, tail = f"{when:%H:%M:%S}  {who:<{self._width}}  {what:<9}", f"({more})" if more else ""
+        words = shortened(text, max(20, self._limit - len(head) - len(tail) - 4))
+        return "  ".join(piece for piece in (head, words, tail) if piece).rstrip()
 
     @singledispatchmethod
     def said(self, event: Event) -> tuple[str, str, str] | None:

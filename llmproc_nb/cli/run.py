@@ -11,8 +11,8 @@ import msgspec
 
 from llmproc_nb.api import Process, Program
 from llmproc_nb.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_LIMIT, EXIT_USAGE
-from llmproc_nb.cli.start import LIMIT_STOPS, Started, UsageError, how_it_ended, spent, started
-from llmproc_nb.cli.terminal import Terminal
+from llmproc_nb.cli.start import LIMIT_STOPS, Started, how_it_ended, spent, started
+from llmproc_nb.cli.terminal import Terminal, UsageError
 from llmproc_nb.core.errors import LlmprocError, PersonError, ToolError
 from llmproc_nb.core.event import Replied, ToolRan
 from llmproc_nb.core.result import RunResult
@@ -33,11 +33,11 @@ def command(flags: Namespace) -> int:
     except LlmprocError as error:
         if not flags.json:
             raise
-        _print_json(_facts(begun) | {"error": {"kind": type(error).__name__, "text": str(error)}})
+        terminal.json(_facts(begun) | {"error": {"kind": type(error).__name__, "text": str(error)}})
         terminal.line(error.for_cell())
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
     if flags.json:
-        _print_json(_facts(begun) | {"text": result.text, "stop_reason": result.stop_reason})
+        terminal.json(_facts(begun) | {"text": result.text, "stop_reason": result.stop_reason})
     elif not terminal.live:
         terminal.text(result.text)
     _say_end(begun, result)
@@ -66,7 +66,7 @@ def _given(flags: Namespace) -> str:
             return _decoded(Path(flags.prompt_file).read_bytes(), flags.prompt_file)
         except OSError as error:
             raise PersonError(f"it cannot be read: {error.strerror or error}", place=flags.prompt_file) from None
-    if sys.stdin is None or (flags.prompt_file is None and sys.stdin.isatty()):
+    if flags.prompt_file is None and sys.stdin.isatty():
         return ""
     return _decoded(sys.stdin.buffer.read(), "stdin")
 
@@ -90,11 +90,6 @@ def _say_end(begun: Started, result: RunResult) -> None:
         begun.terminal.note(ended)
     where = f", log {begun.log}" if begun.log else ""
     begun.terminal.note(f"{result.process}: {result.stop_reason}, {spent(result.usage)}{where}")
-
-
-def _print_json(facts: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(facts) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 def _facts(begun: Started | None) -> dict[str, Any]:

@@ -14,23 +14,16 @@ from typing import Any
 
 import msgspec
 
-from llmproc_nb import __version__
 from llmproc_nb.api import Machine, Process, Program, default_machine, new_machine, read_env
+from llmproc_nb.choose import with_model
+from llmproc_nb.cli import version
 from llmproc_nb.cli.channel import Channel
 from llmproc_nb.cli.terminal import Terminal
 from llmproc_nb.core.call import Call
-from llmproc_nb.core.errors import PersonError, ProgramError
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.usage import Usage
-from llmproc_nb.notebook.choose import split_model
 
 LIMIT_STOPS = frozenset({"max_steps", "max_total_tokens", "max_cost", "max_seconds", "max_tokens", "context_window"})
-
-
-class UsageError(PersonError):
-    """Flags that do not go together, or too few of them."""
-
-    usage = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +39,19 @@ class Started:
     def ask(self, prompt: str) -> RunResult:
         """The result of one prompt. An interrupt stops the call, which then ends as `interrupted`; a second one is raised."""
         call = self.process.run(prompt, on_delta=self.channel.delta)
-        with _interrupt_stops(call):
-            return call.result()
+        try:
+            with _interrupt_stops(call):
+                return call.result()
+        finally:
+            self.terminal.end()
 
 
 @contextmanager
-def started(flags: Namespace, program: Program, terminal: Terminal) -> Iterator[Started]:
+def started(flags: Namespace, program: Program, terminal: Terminal, *, results: bool = True) -> Iterator[Started]:
     """A process of the program, as the flags want it; all is given back at the end. Raises ProgramError, LogError."""
     machine = _machine(flags.log)
     try:
-        channel = Channel(terminal, machine)
+        channel = Channel(terminal, machine, results=results)
         machine.log.add(channel.event)
         process = changed(program, flags).start(machine=machine)
         channel.pid = process.pid
@@ -70,17 +66,8 @@ def started(flags: Namespace, program: Program, terminal: Terminal) -> Iterator[
 def changed(program: Program, flags: Namespace) -> Program:
     """The program with the model and the limits that the flags name."""
     limits = {"steps": flags.max_steps, "cost_usd": flags.cost_limit}
-    fields: dict[str, Any] = {
-        "limits": msgspec.structs.replace(program.limits, **{name: value for name, value in limits.items() if value is not None})
-    }
-    if flags.model is not None:
-        provider, model = split_model(flags.model)
-        if not model:
-            raise ProgramError(f"--model {flags.model!r} names no model", right="a model, or provider:model, is needed")
-        fields["model"] = model
-        if provider is not None and provider != program.provider:  # an address and a key belong to the provider they were given for
-            fields |= {"provider": provider, "base_url": None, "api_key_env": None}
-    return program.replace(**fields)  # type: ignore[return-value]
+    made = msgspec.structs.replace(program.limits, **{name: value for name, value in limits.items() if value is not None})
+    return with_model(program.replace(limits=made), flags.model)
 
 
 def _machine(log: str | None) -> Machine:
@@ -89,7 +76,7 @@ def _machine(log: str | None) -> Machine:
     read_env(Path.cwd())
     if log == "0":
         return new_machine()
-    opened = {"run": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", "software": f"llmproc-nb {__version__}"}
+    opened = {"run": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", "software": version()}
     return new_machine(log=log, opened=opened)
 
 
@@ -118,7 +105,8 @@ def _interrupt_stops(call: Call) -> Iterator[None]:
 
 def who(process: Process) -> str:
     """A process in a few words."""
-    tools = f", {len(process.tools)} tools" if len(process.tools) else ""
+    count = len(process.tools)
+    tools = f", {count} {'tool' if count == 1 else 'tools'}" if count else ""
     return f"{process.program.display_name or process.name} ({process.provider.name}:{process.model}{tools})"
 
 

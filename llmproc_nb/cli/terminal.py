@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from llmproc_nb.notebook.visible import one_line, visible
+import msgspec
 
-__all__ = ["Terminal", "one_line", "shortened"]
+from llmproc_nb.core.errors import LlmprocError, PersonError
+from llmproc_nb.core.visible import one_line, visible
+
+
+class UsageError(PersonError):
+    """Flags that do not go together, or too few of them."""
+
+
+class OutputError(LlmprocError):
+    """Stdout cannot be written: a full disk, most of the time."""
 
 
 class Terminal:
@@ -26,8 +37,8 @@ class Terminal:
     def piece(self, text: str) -> None:
         """A piece of an answer, on its way to a terminal."""
         if text:
-            sys.stdout.write(visible(text))
-            sys.stdout.flush()
+            with _written():
+                sys.stdout.write(visible(text))
             self._in_line = not text.endswith("\n")
 
     def end(self) -> None:
@@ -37,10 +48,16 @@ class Terminal:
 
     def text(self, text: str) -> None:
         """A whole text to stdout, with a line feed at its end; as it is where stdout is no terminal."""
-        if text:
-            sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
-            sys.stdout.write("" if text.endswith("\n") else "\n")
-        sys.stdout.flush()
+        with _written():
+            if text:
+                sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+                sys.stdout.write("" if text.endswith("\n") else "\n")
+
+    def json(self, *values: Any) -> None:
+        """Values to stdout as JSON, one a line, in UTF-8 whatever stdout prefers."""
+        with _written():
+            for value in values:
+                sys.stdout.buffer.write(msgspec.json.encode(value, enc_hook=repr) + b"\n")
 
     def note(self, text: str) -> None:
         """A line on stderr, unless quiet."""
@@ -62,6 +79,18 @@ class Terminal:
             self.end()
         with suppress(OSError):  # nobody reads the remarks any more; the answer still counts
             print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """See to it that what is written arrives. Raises OutputError, and BrokenPipeError where nobody reads."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout cannot be written: {error.strerror or error}") from None
 
 
 def shortened(text: str, limit_chars: int) -> str:

@@ -11,7 +11,7 @@ class Typed:
     """Gives one line after the other. `terminal`: somebody sits there."""
 
     def __init__(self) -> None:
-        self.terminal = sys.stdin is not None and sys.stdin.isatty()
+        self.terminal = sys.stdin.isatty()
         self._edits = self.terminal and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._editor: Any = None
 
@@ -21,7 +21,7 @@ class Typed:
             return self._edited(sign)
         if self.terminal:
             print(sign, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline() if sys.stdin is not None else ""
+        line = sys.stdin.readline()
         return line.rstrip("\r\n") if line else None
 
     def _edited(self, sign: str) -> str | None:

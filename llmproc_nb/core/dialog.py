@@ -26,7 +26,7 @@ class Node:
         self.message = message
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self.id = node_id(message, parent.id if parent else "")
+        self.id: str = node_id(message, parent.id if parent else "")
 
     def path(self) -> tuple[Node, ...]:
         """The nodes from the root to this one."""

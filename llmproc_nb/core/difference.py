@@ -42,7 +42,7 @@ def _cut(text: str, start: int, end: int) -> str:
 def message_difference(recorded: Message, now: Message) -> str:
     """Where two messages differ first: role, a part's kind, its text, or a field of it."""
     if recorded.role != now.role:
-        return f"a {recorded.role} message is now a {now.role} message"
+        return f"the role {recorded.role} is now {now.role}"
     for number, (one, other) in enumerate(zip(recorded.parts, now.parts, strict=False), 1):
         if one != other:
             where = f"part {number} " if len(recorded.parts) > 1 or len(now.parts) > 1 else ""

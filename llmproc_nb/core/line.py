@@ -89,7 +89,7 @@ def decode(line: bytes, fetch: Fetch) -> AnyEvent | UnknownEvent:
             fields = _decode_head(line)
             if "blobs" in fields:
                 return msgspec.convert(_put_back(fields, fetch), AnyEvent)  # type: ignore[no-any-return]
-        return _decode(line)
+        return _decode(line)  # type: ignore[no-any-return]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         unknown = _unknown(line)
         if unknown is not None:

@@ -190,7 +190,7 @@ class Run:
         message = _with_unique_ids(reply.message, request.path)
         node = self.append(message)
         duration_s = (attempts.ended or self.machine.clock.monotonic()) - attempts.began
-        replayed = self.process.provider.name == "replay" or getattr(attempts.draft, "replayed", False)
+        replayed = attempts.draft is not None and attempts.draft.replayed
         self.write(
             Replied,
             node=node.id,

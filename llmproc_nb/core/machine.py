@@ -17,7 +17,7 @@ from llmproc_nb.core.log import Log, Store
 from llmproc_nb.core.owner import OwnerLoop
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
-from llmproc_nb.core.provider import Provider, Settings
+from llmproc_nb.core.provider import Config, Provider, Settings
 from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Usage
 
@@ -31,8 +31,11 @@ class Recorded(Protocol):
         """A provider that answers what the recording knows, and asks the real one for the rest where the mode allows it."""
         ...
 
-    def tool(self, node_id: str, position: int) -> ToolRan | None:
-        """The recorded answer to call number `position` of the reply at that node; None to run the tool. Raises ReplayMiss."""
+    def tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The recorded answer to call number `position` of the reply at that node, as `lineage` got it; None to run the tool.
+
+        Raises ReplayMiss.
+        """
         ...
 
 
@@ -138,8 +141,12 @@ class Machine:
             scripted=provider.scripted,
             program=program.declaration(),
         )
+        left_out = provider.left_out(Config(model=program.model, settings=self.drivers.settings(program)))
+        if left_out:
+            warnings = (*warnings, f"{provider.name} does not take {', '.join(left_out)} for {program.model}; left out")
         for text in warnings:
             self.log.write(Warned, pid=pid, text=text)
+        process.notes = warnings
         return process
 
     def _root(self, text: str, pid: int) -> Node:
@@ -204,8 +211,8 @@ class Machine:
             self._declared.add(config_id)
             return new
 
-    def recorded_tool(self, node_id: str, position: int) -> ToolRan | None:
-        return self.recorded.tool(node_id, position) if self.recorded else None
+    def recorded_tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        return self.recorded.tool(node_id, position, lineage) if self.recorded else None
 
     def price(self, model: str, process: Process, usage: Usage) -> float | None:
         return self.drivers.price(model, process.program.provider, usage, self.clock.now_ns())

@@ -17,7 +17,7 @@ from llmproc_nb.core.event import Appended, Declared, Killed, Moved
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
-from llmproc_nb.core.message import AnyPart, Message
+from llmproc_nb.core.message import AnyPart, Message, Text, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request
 from llmproc_nb.core.tool import Tool, Toolset
 from llmproc_nb.core.usage import Limits, Usage
@@ -51,6 +51,7 @@ class Process:
         self.alive = True
         self.running: Run | None = None
         self.calls: list[Call] = []
+        self.notes: tuple[str, ...] = ()
         self._config: Config | None = None
         self._settings = machine.drivers.settings(program)
 
@@ -77,9 +78,8 @@ class Process:
         """Run from a user message to a natural stop; gives a Call at once.
 
         `max_iterations`: how many requests this call may make (default: the program's). `callbacks`: functions by name,
-        `on_tool_start(name, arguments)`, `on_tool_end(name, result)`, `on_response(text)`. `schema`: a pydantic model, dataclass or JSON schema
-        that the answer must follow; the value is in `result.parsed`. `on_delta`, `on_event`, `on_main`, `on_begin` and `cell`
-        are for views.
+        `on_tool_start(name, arguments)`, `on_tool_end(name, result)`, `on_response(text)`. `schema`: a pydantic model, a
+        dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
         """
         self.check_alive()
         said = _said(user_input)
@@ -171,7 +171,7 @@ class Process:
         config = Config(model=self.program.model, tools=self.tools.specs, settings=settings)
         if self.machine.declare(config.id):
             self.machine.log.write(
-                Declared, pid=self.pid, config=config.id, model=config.model, tools=config.tools, settings=config.settings
+                Declared, pid=self.pid, config=config.id, model=config.model, tools=config.tools, settings=settings.public()
             )
         return config
 
@@ -224,9 +224,11 @@ class Process:
 
 
 def _said(user_input: str | Iterable[AnyPart] | Message) -> Message:
-    if isinstance(user_input, Message):
-        return user_input
-    said = messages.user(user_input if isinstance(user_input, str) else tuple(user_input))
+    said = (
+        user_input if isinstance(user_input, Message) else messages.user(user_input if isinstance(user_input, str) else tuple(user_input))
+    )
+    parts = tuple(msgspec.structs.replace(part, text=clean(part.text)) if isinstance(part, Text) else part for part in said.parts)
+    said = msgspec.structs.replace(said, parts=parts)
     if not said.parts or (isinstance(user_input, str) and not user_input.strip()):
         raise PromptError("the prompt is empty", right="a process needs something to answer")
     return said

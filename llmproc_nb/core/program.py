@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
 
-from llmproc_nb.core.provider import Settings
+from llmproc_nb.core.provider import HIDDEN, Settings
 from llmproc_nb.core.tool import Tool
 from llmproc_nb.core.usage import Limits
 
@@ -113,6 +113,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     script: tuple[dict[str, Any], ...] | Callable[..., Any] = ()
     prompt_caching: bool = True
     demo_prompts: tuple[str, ...] = ()
+    demo_pause: bool = True
     display_name: str | None = None
     base_dir: str = "."
     source: str = ""
@@ -129,8 +130,21 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             value = getattr(self, name)
             if name in ("notes", "base_dir", "source") or value == default:
                 continue
-            fields[name] = msgspec.to_builtins(value, enc_hook=_named) if name not in ("tools", "script") else _names(value)
+            if value in ((), {}):
+                continue
+            fields[name] = _names(value) if name in ("tools", "script") else msgspec.to_builtins(_public(value), enc_hook=_named)
         return fields
+
+
+def _public(value: Any) -> Any:
+    """A field as a log may have it: headers and environments, which may hold secrets, only by their names."""
+    if isinstance(value, Settings):
+        return value.public()
+    if isinstance(value, dict):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, McpServer):
+        return msgspec.structs.replace(value, env=dict.fromkeys(value.env, HIDDEN), headers=dict.fromkeys(value.headers, HIDDEN))
+    return value
 
 
 def _names(value: Any) -> Any:

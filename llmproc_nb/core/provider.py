@@ -27,6 +27,10 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
+HIDDEN = "(hidden)"
+OPEN_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How to ask, in words every provider understands; a driver sends what its model takes and says what it leaves out.
 
@@ -46,6 +50,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] = {}
     body: dict[str, Any] = {}
 
+    def public(self) -> Settings:
+        """The settings as a log may have them: headers that could hold a secret only by their names."""
+        shown = {name: value if name.lower() in OPEN_HEADERS else HIDDEN for name, value in self.headers.items()}
+        return msgspec.structs.replace(self, headers=shown) if self.headers else self
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of a request but its path. `id` is a hash of it, made once."""
@@ -57,7 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.id:
-            body = msgspec.json.encode((self.model, self.tools, self.settings), order="deterministic")
+            body = msgspec.json.encode((self.model, self.tools, self.settings.public()), order="deterministic")
             msgspec.structs.force_setattr(self, "id", blake2b(body, digest_size=16).hexdigest())
 
 
@@ -122,7 +131,7 @@ class Draft:
     """Collects a reply while it streams in. A driver writes to it; whoever asked can take what is there at any moment.
 
     Keys are the provider's own block or item numbers; parts come out sorted by them. A driver sets `model`, `id`, `usage`, `stop`,
-    `raw_stop` and `detail` as it learns them.
+    `raw_stop` and `detail` as it learns them, `replayed` where the words come from a recording.
     """
 
     def __init__(self, api: str, on_delta: DeltaReader | None = None) -> None:
@@ -133,6 +142,7 @@ class Draft:
         self.stop: Stop | None = None
         self.raw_stop: str | None = None
         self.detail: str | None = None
+        self.replayed = False
         self._blocks: dict[Any, _Block] = {}
         self._on_delta = on_delta
 
@@ -163,6 +173,12 @@ class Draft:
     def replace(self, key: Any, text: str) -> None:
         """Set a part's text to its final form, where the provider repeats it whole at the end."""
         self._blocks[key].chunks = [text]
+
+    def restart(self) -> None:
+        """Forget what came: the provider begins the reply anew."""
+        self._blocks.clear()
+        if self._on_delta:
+            self._on_delta(Delta("reset"))
 
     def __contains__(self, key: object) -> bool:
         return key in self._blocks
@@ -217,6 +233,10 @@ class Provider(Protocol):
 
         Raises a ProviderError of the right kind; does not retry. The draft keeps what came before an error.
         """
+        ...
+
+    def left_out(self, config: Config) -> tuple[str, ...]:
+        """The settings this API or model does not take, which are not sent."""
         ...
 
     def preview(self, request: Request) -> dict[str, Any]:

@@ -6,15 +6,14 @@ Pure reading of events, for whoever rebuilds, replays or tabulates a log. Not he
 from __future__ import annotations
 
 import gc
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
+from typing import Any, TypeVar
 
 from llmproc_nb.core.dialog import Dialog, Node
-from llmproc_nb.core.errors import LogError, ProgramError, ToolError
+from llmproc_nb.core.errors import LogError
 from llmproc_nb.core.event import (
     AnyEvent,
     Appended,
@@ -22,6 +21,7 @@ from llmproc_nb.core.event import (
     AttemptFailed,
     Called,
     Declared,
+    Event,
     Killed,
     Moved,
     Opened,
@@ -32,20 +32,33 @@ from llmproc_nb.core.event import (
     ToolStarted,
 )
 from llmproc_nb.core.message import Message, ToolCall
-from llmproc_nb.core.program import Link, Program, ToolWish
-from llmproc_nb.core.provider import ToolSpec
-from llmproc_nb.core.tool import Tool
 from llmproc_nb.core.usage import Usage
+
+E = TypeVar("E", bound=Event)
+
+
+class Kinds:
+    """Events by kind, each kind in order. Very many events are told apart once instead of in every place."""
+
+    def __init__(self, events: Iterable[AnyEvent]) -> None:
+        self.all = list(events)
+        self._found: defaultdict[type, list[Any]] = defaultdict(list)
+        for event in self.all:
+            self._found[type(event)].append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        return self._found.get(kind, [])
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        return iter(self.all)
 
 
 def said(events: Iterable[AnyEvent]) -> Iterator[tuple[Appended, Message]]:
     """Each node's event with its message; one of tool results is put together from the events of its tools. Raises LogError."""
-    answers: dict[int, ToolRan] = {}
-    for event in events:
-        if isinstance(event, ToolRan):
-            answers[event.seq] = event
-        elif isinstance(event, Appended):
-            yield event, event.message or Message(role="tool", parts=tuple(_answer(answers, seq, event).result for seq in event.results))
+    kinds = events if isinstance(events, Kinds) else Kinds(events)
+    answers = {event.seq: event for event in kinds.of(ToolRan)}
+    for event in kinds.of(Appended):
+        yield event, event.message or Message(role="tool", parts=tuple(_answer(answers, seq, event).result for seq in event.results))
 
 
 def _answer(answers: Mapping[int, ToolRan], seq: int, event: Appended) -> ToolRan:
@@ -96,7 +109,10 @@ def last_run(events: Iterable[AnyEvent]) -> list[AnyEvent]:
 
 @dataclass
 class Past:
-    """One process as a log knows it: how it began, where it stood at the end, what it had used by itself."""
+    """One process as a log knows it: how it began, where it stood at the end, what it had used by itself.
+
+    `call` is the call that was under way, `arrived` the seq of the event with which it reached its head, `config` how it asked last.
+    """
 
     started: Started
     head: str
@@ -127,9 +143,11 @@ def total(usages: Iterable[Usage]) -> Usage:
 
 
 def processes(events: Iterable[AnyEvent]) -> dict[int, Past]:
-    """The processes of a log by pid, as they were when it ended. `call` is the call that was under way, `arrived` the seq at which the head was reached."""
+    """The processes of a log by pid, as they were when it ended."""
     found: dict[int, Past] = {}
     for event in events:
+        if type(event) in _OF_TOOLS:
+            continue
         if isinstance(event, Started):
             found[event.pid] = Past(event, event.node, arrived=event.seq)
         elif (past := found.get(event.pid)) is not None:
@@ -137,33 +155,40 @@ def processes(events: Iterable[AnyEvent]) -> dict[int, Past]:
     return found
 
 
+_OF_TOOLS = frozenset((ToolStarted, ToolRan))
+
+
 _STANDS = (Appended, Called, Asked, Replied, Moved, Stopped)
 _ARRIVES = (Appended, Replied, Moved)
+_USES = (Replied, AttemptFailed)
+_ASKS = (Asked, Declared)
 
 
 def _go_on(past: Past, event: AnyEvent) -> None:
-    kind = type(event)
-    if kind is Replied or kind is AttemptFailed:
+    if isinstance(event, Appended):  # the most frequent kind first
+        past.head, past.arrived = event.node, event.seq
+        return
+    if isinstance(event, _USES):
         past.replies.append(event)
         if event.call is None:  # brought in from an earlier log: says what was used, not where the process stands
             return
-    elif kind is Called:
+    elif isinstance(event, Called):
         past.call = event
-    elif kind is Stopped:
+    elif isinstance(event, Stopped):
         past.call = None
-    elif kind is Killed:
+    elif isinstance(event, Killed):
         past.killed = True
-    elif kind is Asked or kind is Declared:
+    elif isinstance(event, _ASKS):
         past.config = event.config
-    if kind in _STANDS:
-        if kind in _ARRIVES or event.node != past.head:
+    if isinstance(event, _STANDS):
+        if isinstance(event, _ARRIVES) or event.node != past.head:
             past.arrived = event.seq
         past.head = event.node
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCall:
-    """A tool call without an answer on the path. `state`: finished (it ran, `ran` is what came of it), unknown (it had begun), never started."""
+    """A tool call without an answer on the path. `state`: finished (`ran` is what came of it), unknown (it had begun), never started."""
 
     position: int
     call: ToolCall
@@ -220,51 +245,3 @@ def moves(events: Iterable[AnyEvent]) -> Iterator[Moved]:
 def declared(events: Iterable[AnyEvent]) -> dict[str, Declared]:
     """The ways to ask, by their hash."""
     return {event.config: event for event in events if isinstance(event, Declared)}
-
-
-def program_from(
-    declaration: Mapping[str, Any], functions: Mapping[str, Any] | None = None, *, name: str = ""
-) -> tuple[Program, tuple[str, ...]]:
-    """A program from its declaration in a log, and the names of the functions that are not among `functions`. Raises ProgramError."""
-    fields, functions = dict(declaration), functions or {}
-    wishes, script, linked = fields.pop("tools", ()), fields.pop("script", ()), fields.pop("linked", {})
-    named = [wish for wish in (*wishes, script) if isinstance(wish, str)]
-    try:
-        program = msgspec.convert(fields, _Data)
-        wanted = [functions.get(wish) if isinstance(wish, str) else msgspec.convert(wish, ToolWish) for wish in wishes]
-        links = {key: _link(key, link) for key, link in linked.items()}
-    except msgspec.ValidationError as error:
-        raise ProgramError(f"its declaration in the log cannot be read: {error}", place=name) from None
-    values = {key: getattr(program, key) for key in _Data.__struct_fields__ if key in fields}
-    tools = tuple(wish for wish in wanted if wish is not None)
-    turns = functions.get(script, ()) if isinstance(script, str) else tuple(script)
-    return Program(**values, tools=tools, script=turns, linked=links), tuple(wish for wish in named if wish not in functions)
-
-
-def _link(name: str, link: Mapping[str, Any]) -> Link:
-    inner = link.get("program")
-    program = program_from(inner, name=name)[0] if isinstance(inner, Mapping) else None
-    return Link(path=link.get("path"), program=program, description=link.get("description", ""))
-
-
-_LEFT_OUT = ("tools", "script", "linked", "notes", "base_dir", "source")
-_Data: Any = msgspec.defstruct(
-    "ProgramData",
-    [
-        (item.encode_name, item.type, item.default)
-        if item.default is not msgspec.NODEFAULT
-        else (item.encode_name, item.type, msgspec.field(default_factory=item.default_factory))
-        for item in msgspec.structs.fields(Program)
-        if item.name not in _LEFT_OUT
-    ],
-    kw_only=True,
-)
-
-
-def stand_in(spec: ToolSpec) -> Tool:
-    """A tool that keeps its place among a process's tools while nobody has supplied its function."""
-
-    def missing(**arguments: Any) -> Any:
-        raise ToolError(f"the function behind {spec.name} is not there in this kernel", step="Go on without it.")
-
-    return Tool(spec=spec, function=missing)

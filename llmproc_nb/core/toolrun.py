@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmproc_nb.core.errors import LlmprocError, ToolError
+from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
 from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
 from llmproc_nb.core.owner import in_worker
@@ -43,6 +43,9 @@ async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], boo
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+    fault = next((error for task in tasks if (error := task.exception()) is not None), None)
+    if fault is not None:
+        raise fault
     made = [task.result() for task in tasks]
     return [tool_run for tool_run, _ in made], [seq for _, seq in made], whole
 
@@ -59,7 +62,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     arguments: dict[str, Any] | str = call.arguments
     try:
         async with gate:
-            recorded = run.machine.recorded_tool(node.id, position)
+            recorded = run.machine.recorded_tool(node.id, position, run.process.lineage)
             if recorded is not None:
                 return _answer(run, node, position, call, recorded.result.content, recorded.outcome, recorded.duration_s, replayed=True)
             tool = _find(run, call)
@@ -76,6 +79,8 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     except TimeoutError:
         seconds = clock.monotonic() - (began or 0.0)
         parts, outcome = (Text(text=f"no result within {seconds:.0f} s; whether it took effect is unknown"),), "timed_out"
+    except (ReplayMiss, LogError):
+        raise  # not the tool's fault, and nothing a model could mend
     except LlmprocError as error:
         parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours

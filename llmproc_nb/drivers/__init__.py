@@ -1,1 +1,4 @@
-"""What touches the world: model APIs, files, the log on disk. Each driver imports core only, none imports another; table.py finds them by name."""
+"""What touches the world: model APIs, files, the log on disk.
+
+Each driver imports core only, none imports another; table.py finds them by name.
+"""

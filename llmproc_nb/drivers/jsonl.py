@@ -24,7 +24,7 @@ RECORDINGS = "recordings"
 
 
 class JsonlStore:
-    """Appends events to a file. The file comes into being with the first event after Opened, so a run in which nothing happens leaves none."""
+    """Appends events to a file. It comes into being with the first event after Opened: a run in which nothing happens leaves none."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -123,7 +123,7 @@ class JsonlStore:
 
 
 class RecordingStore:
-    """Keeps a recording. In mode `record` it takes the place of what was there; in mode `auto` the run is added only if it brought something new.
+    """Keeps a recording. In mode `record` it takes the place of what was there; in mode `auto` only a run with something new is added.
 
     So running a recorded notebook again in mode `auto` leaves the file as it is, and recording it again does not pile up old runs.
     """
@@ -189,7 +189,7 @@ def open_store(folder: str | Path, notebook: str | None, now_ns: int, *, softwar
     """A new log in `.llmproc` below the notebook's folder, and the fields of the Opened event it begins with."""
     when = datetime.fromtimestamp(now_ns / 1e9, UTC)
     run = f"{when:%Y%m%dT%H%M%S}.{now_ns // 1_000_000 % 1000:03d}Z-{os.getpid()}"
-    stem = Path(notebook).stem if notebook else "kernel"
+    stem = Path(notebook).name.removesuffix(".ipynb").removesuffix(".py") if notebook else "kernel"
     path, count = Path(folder) / FOLDER / f"{stem}-{run}.jsonl", 2
     while path.exists():
         path, count = path.with_name(f"{stem}-{run}-{count}.jsonl"), count + 1

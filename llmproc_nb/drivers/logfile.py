@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,7 +14,7 @@ import msgspec
 
 from llmproc_nb.core.dialog import Dialog
 from llmproc_nb.core.errors import LogError
-from llmproc_nb.core.event import Appended, AnyEvent, Called, Event, Opened, Replied, Started, ToolRan
+from llmproc_nb.core.event import AnyEvent, Appended, Called, Event, Opened, Replied, Started, ToolRan
 from llmproc_nb.core.line import UnknownEvent, blob_name, decode, decode_all
 from llmproc_nb.core.record import tree, without_collection
 
@@ -102,7 +103,9 @@ def find_log(path: str | Path) -> Path:
     if found:
         return found[0]
     what = "this folder has no logs" if given.is_dir() else "there is no such file or folder"
-    raise LogError(what, place=str(path), right="a log is a file whose name ends in .jsonl", step="Logs of notebooks lie in .llmproc beside them.")
+    raise LogError(
+        what, place=str(path), right="a log is a file whose name ends in .jsonl", step="Logs of notebooks lie in .llmproc beside them."
+    )
 
 
 def list_logs(folder: str | Path, notebook: str | None = None) -> list[Path]:
@@ -112,8 +115,9 @@ def list_logs(folder: str | Path, notebook: str | None = None) -> list[Path]:
         place = place / FOLDER
     if not place.is_dir():
         return []
-    stem = Path(notebook).stem + "-" if notebook else ""
-    files = [file for file in place.glob("*.jsonl") if file.name.startswith(stem)]
+    stem = re.escape(Path(notebook).name.removesuffix(".ipynb").removesuffix(".py")) if notebook else ""
+    of_this = re.compile(rf"{stem}-\d{{8}}T\d{{6}}\..*" if notebook else ".*")
+    files = [file for file in place.glob("*.jsonl") if of_this.fullmatch(file.name)]
     return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
 
 

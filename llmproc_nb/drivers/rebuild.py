@@ -1,4 +1,4 @@
-"""Processes of an earlier kernel run, living again on a machine: their trees, heads, names and usage, and an answer to every open tool call.
+"""Processes of an earlier kernel run, living again: their trees, heads, names and usage, and an answer to every open tool call.
 
 A tool that may have taken effect is never run again: its call is answered with what is known about it. Not here: reading logs (logfile).
 """
@@ -10,19 +10,22 @@ from typing import Any
 
 import msgspec
 
+from llmproc_nb.core.declaration import program_from, stand_in
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.errors import LlmprocError
-from llmproc_nb.core.event import AnyEvent, Appended, Declared, Replied, ToolRan
+from llmproc_nb.core.event import AnyEvent, Appended, AttemptFailed, Declared, Replied, ToolRan
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Message, Text, ToolResult
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import ToolSpec
-from llmproc_nb.core.record import OpenCall, Past, declared, last_run, open_calls, processes, program_from, said, stand_in, tree
-from llmproc_nb.core.tool import Tool
+from llmproc_nb.core.record import OpenCall, Past, declared, last_run, open_calls, processes, said, tree
 
 UNKNOWN = "the kernel died while the tool ran: whether it took effect is unknown"
 NEVER = "not run: the kernel died before this tool started"
+
+
+_ANEW = ("seq", "time_ns", "pid", "call", "replayed")
 
 
 class Resumed(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,10 +197,12 @@ class _Rebuilder:
     def _bring_replies(self, past: Past, process: Process) -> None:
         """Write down the replies of the earlier run, so that usage and recorded answers are in the new log too."""
         for reply in past.replies:
+            fields = {name: getattr(reply, name) for name in reply.__struct_fields__ if name not in _ANEW}
             if isinstance(reply, Replied):
-                fields = {name: getattr(reply, name) for name in reply.__struct_fields__ if name not in ("seq", "time_ns", "pid", "call", "replayed")}
                 self.machine.log.write(Replied, pid=process.pid, replayed=True, **fields)
                 self._count(reply)
+            elif reply.usage.requests:
+                self.machine.log.write(AttemptFailed, pid=process.pid, **fields)
         for child in self.past.values():
             if child.killed and child.started.parent_pid == past.pid:
                 self._bring_replies(child, process)

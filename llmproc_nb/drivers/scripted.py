@@ -31,7 +31,7 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import ProgramError, ProviderError
 from llmproc_nb.core.message import Message, Text, Thinking, parts_of
 from llmproc_nb.core.program import Program
-from llmproc_nb.core.provider import Draft, Reply, Request
+from llmproc_nb.core.provider import Config, Draft, Reply, Request
 from llmproc_nb.core.tool import parts_text
 from llmproc_nb.core.usage import Usage
 
@@ -79,6 +79,9 @@ class ScriptedProvider:
         draft.usage = msgspec.structs.replace(draft.usage, output_tokens=written // CHARS_PER_TOKEN + 1)
         draft.stop = turn.stop or ("tool_use" if turn.call else "end_turn")  # type: ignore[assignment]
         return draft.reply()
+
+    def left_out(self, config: Config) -> tuple[str, ...]:
+        return ()
 
     def preview(self, request: Request) -> dict[str, Any]:
         messages = [{"role": node.message.role, "text": parts_text(parts_of(node.message))} for node in request.path]
@@ -180,6 +183,7 @@ def _write_call(draft: Draft, request: Request, number: int, call: dict[str, Any
 
 
 def _filled(text: str, head: Node) -> str:
+    text = text.strip("\n")  # TOML's long strings end with one
     if "{{" not in text:
         return text
     words = parts_text(parts_of(head.message))

@@ -66,7 +66,7 @@ class LateDrivers:
         for entry in metadata.entry_points(group="llmproc_nb.providers"):
             if entry.name == name:
                 return entry.load()  # type: ignore[no-any-return]
-        names = sorted({*PROVIDERS, *endpoints.ENDPOINTS})
+        names = sorted(provider_names())
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
         raise ProgramError(f"unknown provider {name!r}", place="[model] provider", right=hint)
@@ -110,7 +110,9 @@ class LateDrivers:
         if left:
             warnings.append(f"{program.source or program.name}: this version does not run {', '.join(left)} yet; left out")
         if program.hosted and _family(program.provider) not in HOSTED:
-            warnings.append(f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out")
+            warnings.append(
+                f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out"
+            )
         if program.preload == Preload() and program.env_info == EnvInfo():
             return program.system, tuple(warnings)
         text, more = load(f"{HERE}.enrich:enrich")(program, environ=self._environ())
@@ -134,6 +136,12 @@ class LateDrivers:
 
     def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
         return load(f"{HERE}.schema:schema_of")(kind)  # type: ignore[no-any-return]
+
+
+def provider_names() -> frozenset[str]:
+    """The providers that ship, those that are refused with a reason among them."""
+    endpoints = importlib.import_module(f"{HERE}.endpoints")
+    return frozenset({*PROVIDERS, *endpoints.ENDPOINTS, *endpoints.REFUSED})
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from llmproc_nb.core.event import (
@@ -12,27 +12,22 @@ from llmproc_nb.core.event import (
     AttemptFailed,
     Called,
     Declared,
-    Killed,
-    Moved,
-    Opened,
-    ReaderFailed,
     Replied,
-    Started,
     Stopped,
     ToolRan,
     ToolStarted,
-    Warned,
 )
 from llmproc_nb.core.message import Message
-from llmproc_nb.core.record import Past, processes, said, total
+from llmproc_nb.core.record import Kinds, Past, processes, said, total
 from llmproc_nb.core.usage import Usage
+from llmproc_nb.notebook.summary import summary
 
 Table: TypeAlias = dict[str, list[Any]]
-MAX_SUMMARY = 100
 
 
-def tables(events: Sequence[AnyEvent]) -> dict[str, Table]:
+def tables(happened: Iterable[AnyEvent]) -> dict[str, Table]:
     """All five tables by name."""
+    events = Kinds(happened)
     past = processes(events)
     names = {pid: one.name for pid, one in past.items()}
     tree = _Tree(events)
@@ -56,7 +51,7 @@ def _table(names: str, rows: list[tuple[Any, ...]]) -> Table:
 class _Tree:
     """Messages by node id, first come first: what frames need of the tree, without computing ids again."""
 
-    def __init__(self, events: Sequence[AnyEvent]) -> None:
+    def __init__(self, events: Kinds) -> None:
         self.found: dict[str, tuple[Appended, Message]] = {}
         self.depth: dict[str, int] = {}
         for event, message in said(events):
@@ -90,7 +85,7 @@ def _text(message: Message) -> str:
     return "\n".join(part.text for part in message.tool_results) if message.role == "tool" else message.text
 
 
-def _events(events: Sequence[AnyEvent], names: dict[int, str]) -> Table:
+def _events(events: Kinds, names: dict[int, str]) -> Table:
     kinds = {struct: str(struct.__struct_config__.tag) for struct in AnyEvent.__args__}
     at_node = {struct for struct in kinds if "node" in struct.__struct_fields__}
     return {
@@ -102,52 +97,8 @@ def _events(events: Sequence[AnyEvent], names: dict[int, str]) -> Table:
         "call": [event.call for event in events],
         "cell": [event.cell for event in events],
         "node": [event.node if type(event) in at_node else None for event in events],  # type: ignore[union-attr]
-        "summary": [_SUMMARIES[type(event)](event) for event in events],
+        "summary": [summary(event) for event in events],
     }
-
-
-def _short(text: str) -> str:
-    if len(text) > MAX_SUMMARY:
-        text = text[: MAX_SUMMARY - 1] + "…"
-    return " ".join(text.split()) if "\n" in text else text
-
-
-def _appended(event: Appended) -> str:
-    if event.message is None:
-        return f"tool: {len(event.results)} answers"
-    message = event.message
-    words = message.text[: 2 * MAX_SUMMARY] or ", ".join(f"calls {call.name}" for call in message.tool_calls)
-    return _short(f"{message.role}: {words}")
-
-
-def _replied(event: Replied) -> str:
-    usage = event.usage
-    again = " (replayed)" if event.replayed else ""
-    return f"{event.stop}, {usage.input_tokens} + {usage.output_tokens} tokens{again}"
-
-
-def _failed(event: AttemptFailed) -> str:
-    then = "given up" if event.retry_in_s is None else f"again in {event.retry_in_s:.1f} s"
-    return _short(f"attempt {event.attempt}, {then}: {event.text}")
-
-
-_SUMMARIES: dict[type, Any] = {
-    Opened: lambda event: _short(f"run {event.run} {event.notebook or ''}".strip()),
-    Declared: lambda event: _short(f"{event.model}, {len(event.tools)} tools"),
-    Started: lambda event: _short(f"{event.name} on {event.provider}"),
-    Appended: _appended,
-    Called: lambda event: "a call began",
-    Asked: lambda event: f"attempt {event.attempt}" if event.attempt > 1 else "asked",
-    AttemptFailed: _failed,
-    Replied: _replied,
-    ToolStarted: lambda event: _short(f"{event.name} {event.arguments[:MAX_SUMMARY]}"),
-    ToolRan: lambda event: _short(f"{event.name} {event.outcome}: {event.result.text[:MAX_SUMMARY]}"),
-    Moved: lambda event: event.reason,
-    Stopped: lambda event: _short(f"{event.reason}: {event.error}" if event.error else event.reason),
-    Killed: lambda event: "killed",
-    Warned: lambda event: _short(event.text),
-    ReaderFailed: lambda event: _short(f"{event.reader}: {event.error}"),
-}
 
 
 def _messages(tree: _Tree, past: dict[int, Past], names: dict[int, str]) -> Table:
@@ -204,32 +155,33 @@ class _Sum:
         self.stop: Stopped | None = None
 
 
-def _calls(events: Sequence[AnyEvent], past: dict[int, Past], tree: _Tree) -> Table:
+def _calls(events: Kinds, past: dict[int, Past], tree: _Tree) -> Table:
     begun: dict[int, Called] = {}
-    sums: dict[int, _Sum] = {}
-    models = {event.config: event.model for event in events if isinstance(event, Declared)}
-    for event in events:
-        if event.call is None:
-            continue
-        one = sums.get(event.call) or sums.setdefault(event.call, _Sum())
-        kind = type(event)
-        if kind is Asked:
-            one.model = models.get(event.config)
-        elif kind is Replied:
-            one.usage.append(event.usage)
+    sums: dict[int | None, _Sum] = {}
+    models = {declared.config: declared.model for declared in events.of(Declared)}
+    for called in events.of(Called):
+        if called.call is not None:
+            begun[called.call], sums[called.call] = called, _Sum()
+    for asked in events.of(Asked):
+        if (one := sums.get(asked.call)) is not None:
+            one.model = models.get(asked.config)
+    for replied in events.of(Replied):
+        if (one := sums.get(replied.call)) is not None:
+            one.usage.append(replied.usage)
             one.replies += 1
-            one.replayed = one.replayed and event.replayed
-            one.model = event.model or one.model
-            one.head = event.node
-        elif kind is ToolRan:
-            one.tools += 1
-        elif kind is Called:
-            begun[event.call] = event
-        elif kind is Stopped:
-            one.stop = event
-        elif kind is AttemptFailed:
-            one.usage.append(event.usage)
+            one.replayed = one.replayed and replied.replayed
+            one.model = replied.model or one.model
+            one.head = replied.node
+    for failed in events.of(AttemptFailed):
+        if (one := sums.get(failed.call)) is not None:
+            one.usage.append(failed.usage)
             one.retries += 1
+    for ran in events.of(ToolRan):
+        if (one := sums.get(ran.call)) is not None:
+            one.tools += 1
+    for stopped in events.of(Stopped):
+        if (one := sums.get(stopped.call)) is not None:
+            one.stop = stopped
     rows = [_call(number, event, sums[number], past.get(event.pid), tree) for number, event in begun.items()]
     return _table(
         "call pid process cell node head started duration_s model provider scripted replayed stop requests retries tools"
@@ -275,38 +227,32 @@ def _cost(used: Usage) -> float | None:
     return None if used.unpriced_requests else used.cost_usd
 
 
-def _tools(events: Sequence[AnyEvent], names: dict[int, str], tree: _Tree) -> Table:
-    open_calls: dict[tuple[int, int | None, str, int], ToolStarted] = {}
+def _tools(events: Kinds, names: dict[int, str], tree: _Tree) -> Table:
+    begun = {(event.pid, event.call, event.node, event.position): event for event in events.of(ToolStarted)}
     rows: list[tuple[Any, ...]] = []
-    for event in events:
-        if isinstance(event, ToolStarted):
-            open_calls[event.pid, event.call, event.node, event.position] = event
-        elif isinstance(event, ToolRan):
-            begun = open_calls.pop((event.pid, event.call, event.node, event.position), None)
-            arguments = begun.arguments if begun else _arguments(tree, event)
-            words = event.result.text
-            rows.append(
-                (
-                    *_where(event, names),
-                    event.result.call_id,
-                    event.name,
-                    arguments,
-                    words,
-                    event.outcome,
-                    words if event.result.is_error else None,
-                    event.time_ns,
-                    event.duration_s,
-                    event.replayed,
-                )
+    for ran in events.of(ToolRan):
+        start = begun.pop((ran.pid, ran.call, ran.node, ran.position), None)
+        words = ran.result.text
+        rows.append(
+            (
+                *_where(ran, names),
+                ran.result.call_id,
+                ran.name,
+                start.arguments if start else _arguments(tree, ran),
+                words,
+                ran.outcome,
+                words if ran.result.is_error else None,
+                ran.time_ns,
+                ran.duration_s,
+                ran.replayed,
             )
+        )
     rows += [
         (*_where(event, names), event.call_id, event.name, event.arguments, None, "unknown", None, event.time_ns, None, False)
-        for event in open_calls.values()
+        for event in begun.values()
     ]
     rows.sort(key=lambda row: row[0])
-    return _table(
-        "seq call pid process cell node position call_id name arguments result outcome error time duration_s replayed", rows
-    )
+    return _table("seq call pid process cell node position call_id name arguments result outcome error time duration_s replayed", rows)
 
 
 def _where(event: ToolStarted | ToolRan, names: dict[int, str]) -> tuple[Any, ...]:
@@ -320,10 +266,10 @@ def _arguments(tree: _Tree, event: ToolRan) -> str | None:
     return calls[event.position].arguments if event.position < len(calls) else None
 
 
-def _processes(events: Sequence[AnyEvent], past: dict[int, Past], tree: _Tree) -> Table:
+def _processes(events: Kinds, past: dict[int, Past], tree: _Tree) -> Table:
     calls: dict[int, int] = dict.fromkeys(past, 0)
-    for event in events:
-        if isinstance(event, Called) and event.pid in calls:
+    for event in events.of(Called):
+        if event.pid in calls:
             calls[event.pid] += 1
     rows = [
         (

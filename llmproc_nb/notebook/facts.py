@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmproc_nb.core.process import Process
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.table import table_html
-from llmproc_nb.notebook.visible import visible
 
 
 class Table:

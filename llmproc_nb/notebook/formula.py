@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 MAX_CHARS = 2000
 _COMMAND_WORDS = """
-    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho sigma varsigma tau
-    upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega aleph beth hbar ell imath jmath Re Im wp
-    partial nabla infty forall exists nexists emptyset varnothing in notin ni subset subseteq supset supseteq cup cap setminus land lor
-    lnot neg wedge vee oplus otimes odot cdot times div pm mp ast star circ bullet le leq ge geq ne neq lt gt ll gg approx sim simeq cong
-    equiv propto mid nmid parallel perp models vdash to gets mapsto leftarrow rightarrow leftrightarrow Leftarrow Rightarrow
-    Leftrightarrow longrightarrow Longrightarrow uparrow downarrow implies iff therefore because frac dfrac tfrac cfrac binom dbinom sqrt
-    sum prod coprod int iint iiint oint lim limsup liminf sup inf max min arg argmax argmin det dim ker deg exp log ln lg sin cos tan cot
-    sec csc arcsin arccos arctan sinh cosh tanh gcd Pr mod bmod pmod left right big Big bigg Bigg bigl bigr Bigl Bigr middle langle rangle
-    lfloor rfloor lceil rceil vert Vert lvert rvert lVert rVert hat widehat bar overline underline tilde widetilde vec dot ddot
-    overrightarrow overbrace underbrace overset underset stackrel mathbf mathbb mathcal mathfrak mathrm mathsf mathit mathtt boldsymbol bm text
-    textbf textit textrm operatorname displaystyle textstyle limits nolimits quad qquad ldots cdots dots vdots ddots prime dagger top bot
-    begin end nonumber boxed cancel substack not
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho sigma varsigma
+    tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega aleph beth hbar ell imath jmath
+    Re Im wp partial nabla infty forall exists nexists emptyset varnothing in notin ni subset subseteq supset supseteq cup cap
+    setminus land lor lnot neg wedge vee oplus otimes odot cdot times div pm mp ast star circ bullet le leq ge geq ne neq lt gt ll
+    gg approx sim simeq cong equiv propto mid nmid parallel perp models vdash to gets mapsto leftarrow rightarrow leftrightarrow
+    Leftarrow Rightarrow Leftrightarrow longrightarrow Longrightarrow uparrow downarrow implies iff therefore because frac dfrac
+    tfrac cfrac binom dbinom sqrt sum prod coprod int iint iiint oint lim limsup liminf sup inf max min arg argmax argmin det dim
+    ker deg exp log ln lg sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh gcd Pr mod bmod pmod left right big Big bigg
+    Bigg bigl bigr Bigl Bigr middle langle rangle lfloor rfloor lceil rceil vert Vert lvert rvert lVert rVert hat widehat bar
+    overline underline tilde widetilde vec dot ddot overrightarrow overbrace underbrace overset underset stackrel mathbf mathbb
+    mathcal mathfrak mathrm mathsf mathit mathtt boldsymbol bm text textbf textit textrm operatorname displaystyle textstyle limits
+    nolimits quad qquad ldots cdots dots vdots ddots prime dagger top bot begin end nonumber boxed cancel substack not
 """
 _ENVIRONMENT_WORDS = (
     "matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases aligned align align* alignedat "

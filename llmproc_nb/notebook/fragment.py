@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llmproc_nb.core.message import Image
+from llmproc_nb.core.visible import capped, one_line
 from llmproc_nb.notebook.html import escape, escape_code, markdown_html
 from llmproc_nb.notebook.turn import Head, Said, Used
-from llmproc_nb.notebook.visible import capped, one_line
 
 MAX_ARGUMENT_CHARS = 2000
 MAX_RESULT_CHARS = 4000
@@ -42,7 +42,7 @@ def frame_html(*inner: str) -> str:
 def head_html(head: Head, mark: str) -> str:
     """Who answers, and what a person must know of it."""
     model = f"{head.provider}:{head.model}" if head.model else head.provider
-    words = [escape(one_line(word, 80)) for word in (head.program, model) if word]
+    words = [escape(one_line(word, 80)) for word in (head.program, model) if word and word != head.process]
     source = "".join(f" · {word}" for word in words)
     label = f' <span style="{BADGE}">{escape(mark)}</span>' if mark else ""
     return f'<div style="{QUIET}"><strong>{escape(one_line(head.process, 80))}</strong>{source}{label}</div>'

@@ -1,8 +1,8 @@
-"""The log as pandas frames: five tables of one row each per event, message, call, tool run and process, with the same columns and dtypes for
-every log, an empty one included. The only file that knows pandas; it is imported with the first frame.
+"""The log as pandas frames: one row per event, message, call, tool run and process; every log has the same columns and dtypes.
 
 Join by `call`, `pid`, `node` (a message's id), `seq` (an event's number) or `cell`. `COLUMNS` documents every column. Numbers that may be
-missing are nullable (Int64, Float64), times are UTC, words that repeat are categoricals, text is `string`.
+missing are nullable (Int64, Float64), times are UTC, words that repeat are categoricals, text is `string`. The only file that knows
+pandas, which is imported with the first frame.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Frames:
 def frames(events: Iterable[AnyEvent]) -> Frames:
     """The frames of a list of events, of a log that is still being written or of one from disk."""
     with without_collection():
-        made = tables(list(events))
+        made = tables(events)
         return Frames(**{name: _frame(made[name], columns) for name, columns in COLUMNS.items()})
 
 

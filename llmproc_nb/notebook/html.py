@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.formula import add_formulas, safe_formula
-from llmproc_nb.notebook.visible import visible
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -38,6 +38,7 @@ def escape_code(text: str) -> str:
     return html.escape(visible(text))
 
 
+@lru_cache(maxsize=2)  # a finished turn is written twice, as HTML and as Markdown
 def parse(text: str) -> Sequence[Token]:
     """The Markdown tokens of a model's text; raw HTML in it is text."""
     return _parser().parse(visible(text))
@@ -79,7 +80,7 @@ def _filter(tag: str, name: str, value: str) -> str | None:
         return safe_href(value)
     if name == "align":
         return value if value in ("left", "right", "center") else None
-    return value if value.isdigit() else None
+    return value if name == "rel" or value.isdigit() else None
 
 
 @lru_cache(maxsize=1)

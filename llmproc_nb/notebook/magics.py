@@ -14,8 +14,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import MagicArgumentParser, argument, construct_parser, magic_arguments
 from traitlets import Enum, Integer, Unicode
 
+from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
-from llmproc_nb.notebook.choose import Choice
 from llmproc_nb.notebook.notebook import Notebook
 
 

@@ -12,26 +12,33 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.formula import safe_formula
 from llmproc_nb.notebook.html import MAX_MARKDOWN_CHARS, link_target, parse, safe_href
-from llmproc_nb.notebook.visible import visible
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-_SPECIAL = re.compile(r"\\(?=[()\[\]$]|begin|end)|[\\`*_{}\[\]<>&~$|]")
-_SIGNS = {"\\": "&#92;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>&~$|]|!(?=\[|$)")
+_ADDRESS = re.compile(r"(https?://[A-Za-z0-9\-._~:/?#@!&+,;=%()]*[A-Za-z0-9\-_~/#=%&+])")
+_SIGNS = {"\\": "&#92;", "!": "&#33;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _LINE_START = re.compile(r"^(\s*\d*)([#+\-=:%!.)])")
 _DRAWN = {"mermaid", "math", "geojson", "topojson", "stl", "latex", "tex", "html", "svg"}
 # what some viewer reads as a formula even inside code, and so loses its place
 _CONFUSING = re.compile(r"\$\$|\\\\?[\[\]()]|\\(?:begin|end)\b")
 
 
-def escape_markdown(text: str) -> str:
-    """The text for use in Markdown: it stands there as it is and begins nothing."""
+def escape_markdown(text: str, *, in_link: bool = False, starts_line: bool = True) -> str:
+    """The text for use in Markdown: it stands there as it is and begins nothing. A bare address becomes a link that ends where it does."""
     text = " ".join(visible(text).split("\n"))
+    pieces = [text] if in_link else _ADDRESS.split(text)
+    made = [_escaped(piece) if index % 2 == 0 else f"<{piece}>" for index, piece in enumerate(pieces)]
+    return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}", "".join(made)) if starts_line else "".join(made)
+
+
+def _escaped(text: str) -> str:
     escaped = _SPECIAL.sub(lambda found: _sign(found, text), text)
-    return _LINE_START.sub(lambda found: f"{found[1]}\\{found[2]}", escaped)
+    return escaped.replace("://", "&#58;//")  # some viewers make links of what follows, escapes and all
 
 
 def _sign(found: re.Match[str], text: str) -> str:
@@ -88,16 +95,19 @@ class _Writer:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens, self._at = tokens, 0
 
-    def blocks(self, until: str) -> str:
-        """The blocks up to the token of that type, joined by empty lines."""
-        made: list[str] = []
+    def blocks(self, until: str, *, in_item: bool = False) -> str:
+        """The blocks up to the token of that type, with empty lines between them; in a tight list only where they are needed."""
+        made = ""
+        tight = in_item and self._at < len(self._tokens) and self._tokens[self._at].hidden
         while self._at < len(self._tokens):
             token = self._tokens[self._at]
             self._at += 1
             if token.type == until:
                 break
-            made.append(self._block(token))
-        return "\n\n".join(block for block in made if block)
+            block = self._block(token)
+            between = "\n" if tight and token.type in ("bullet_list_open", "fence") else "\n\n"
+            made += (between if made and block else "") + block
+        return made
 
     def _block(self, token: Token) -> str:
         kind = token.type
@@ -123,15 +133,17 @@ class _Writer:
 
     def _items(self, until: str, number: int | None) -> str:
         made: list[str] = []
+        loose = False
         while self._at < len(self._tokens):
             token = self._tokens[self._at]
             self._at += 1
             if token.type == until:
                 break
+            first = self._tokens[self._at]
+            loose = loose or (first.type == "paragraph_open" and not first.hidden)
             mark = "- " if number is None else f"{number + len(made)}. "
-            made.append(_prefixed(self.blocks("list_item_close") or "&#8203;", mark, " " * len(mark)))
-        loose = "\n\n" if any("\n\n" in item for item in made) else "\n"
-        return loose.join(made)
+            made.append(_prefixed(self.blocks("list_item_close", in_item=True) or "&#8203;", mark, " " * len(mark)))
+        return ("\n\n" if loose else "\n").join(made)
 
     def _table(self) -> str:
         rows: list[list[str]] = []
@@ -193,7 +205,9 @@ def _piece(tokens: Sequence[Token], index: int, token: Token) -> str:
         return "[" if safe_href(str(token.attrs.get("href", ""))) else ""
     if kind == "link_close":
         return _link_end(link_target(tokens, index))
-    return escape_markdown(token.content)
+    depth = sum((before.type == "link_open") - (before.type == "link_close") for before in tokens[:index])
+    starts_line = index == 0 or tokens[index - 1].type in ("softbreak", "hardbreak")
+    return escape_markdown(token.content, in_link=depth > 0, starts_line=starts_line)
 
 
 def _formula(token: Token) -> str:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from llmproc_nb import api
+from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.errors import LlmprocError, PersonError
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.notebook.cells import Cells
-from llmproc_nb.notebook.choose import Choice, program_of
 
 if TYPE_CHECKING:
     from llmproc_nb.core.message import AnyPart
@@ -136,7 +136,7 @@ class Notebook:
         cell, chosen = self._births.get(process.pid, (None, Choice()))
         wanted = flags.choice.over(self.choice)
         if cell is not None and cell == self.cell:
-            return self._program(wanted, flags.name) != process.program
+            return not wanted.empty and self._program(wanted, flags.name) != process.program
         if flags.choice.empty or flags.choice.over(chosen) == chosen:
             return False
         raise PersonError(
@@ -270,9 +270,8 @@ class CellCall:
         self.notebook.keep(self.call)
         if self.view.streams:
             self.call.when_done(self._ended)
-        print(
-            f"{self.process.name} runs in the background; `%wait {self.process.name}` shows its answer, `%kill {self.process.name}` stops it"
-        )
+        name = self.process.name
+        print(f"{name} runs in the background: `%wait {name}` shows its answer, `%kill {name}` stops it")
         return None
 
     def _ended(self, call: Call) -> None:
@@ -302,5 +301,3 @@ def _show_value(value: Any) -> Any:
     from llmproc_nb.notebook.values import tool_value
 
     return tool_value(value)
-
-

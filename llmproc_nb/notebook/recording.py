@@ -56,7 +56,9 @@ def _recording(notebook: Notebook) -> Path | None:
     if mode == "live":
         return None
     if not name:
-        raise PersonError(f"mode {mode!r} needs a recording", right="`--recording NAME` names one: recordings/NAME.jsonl beside the notebook")
+        raise PersonError(
+            f"mode {mode!r} needs a recording", right="`--recording NAME` names one: recordings/NAME.jsonl beside the notebook"
+        )
     return jsonl.recording_path(Path.cwd(), name)
 
 
@@ -67,7 +69,9 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
         return
     if machine is not None and machine.processes:
         raise PersonError(
-            f"processes run in mode {settings.mode!r} already", right="a mode is chosen before the first one starts", step="Restart the kernel."
+            f"processes run in mode {settings.mode!r} already",
+            right="a mode is chosen before the first one starts",
+            step="Restart the kernel.",
         )
     settings.mode, settings.recording = mode, recording
     if machine is not None:
@@ -84,7 +88,9 @@ def resume(notebook: Notebook, log: str) -> Any:
     for one in found:
         if one.process is not None:
             notebook.ip.user_ns[one.name] = one.process
-    rows = [(one.name, *_listed(one.finished, one.unknown, one.never_started, one.missing_tools), one.unanswered, one.fault) for one in found]
+    rows = [
+        (one.name, *_listed(one.finished, one.unknown, one.never_started, one.missing_tools), one.unanswered, one.fault) for one in found
+    ]
     columns = ("process", "finished", "unknown", "never started", "functions to supply", "not answered", "fault")
     return Table(columns, rows, empty=f"no process was alive when {logfile.path.name} ended")
 

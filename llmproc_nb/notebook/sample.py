@@ -97,6 +97,7 @@ def _series(series: Any, title: str, budget_tokens: int) -> str:
 def _rows(frame: Any, budget_tokens: int, what: str) -> str:
     """All rows where they fit; else the first and the last ones, and how many were left out."""
     total = frame.shape[0]
+    budget_tokens -= 25  # for the lines around them
     if total == 0:
         return f"no {what.partition(' ')[0]}"
     few = _csv(frame.iloc[: min(total, 20)])

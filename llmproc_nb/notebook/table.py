@@ -8,10 +8,10 @@ from typing import Any
 
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.message import clean
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.fragment import PRE, folded_html, frame_html, line_html
 from llmproc_nb.notebook.html import escape, escape_code
 from llmproc_nb.notebook.markdown import code_block, escape_markdown
-from llmproc_nb.notebook.visible import visible
 
 MAX_STRING_CHARS = 4000
 

@@ -1,29 +1,26 @@
 """Values as a model reads them: text as it is, data with its types, pictures as pictures; what is left out is always said.
 
-Here: which form a value takes. Not here: frames and arrays (sample) and references in prompts (template). No library is imported for
-this: a value's own type tells which one it comes from.
+Here: which form a value takes. Not here: frames and arrays (sample), pictures (picture), references in prompts (template). No
+library is imported for this: a value's own type tells which one it comes from.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import concurrent.futures
 import dataclasses
 import inspect
-import io
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
 from llmproc_nb.core.call import Call
-from llmproc_nb.core.errors import LlmprocError, PromptError
+from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import AnyPart, Document, Image, Message, Text, clean
 from llmproc_nb.core.result import RunResult
+from llmproc_nb.notebook.picture import accepted, asked, decoded, picture
 from llmproc_nb.notebook.sample import cut_text, sample_text, sampled
 
 BUDGET_TOKENS = 2000
@@ -32,7 +29,6 @@ _PARTS = (Text, Image, Document)
 _SOURCED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType)
 _SPOKEN = ("text/llm+plain", "text/markdown", "text/plain")
 _PLAIN_MODULES = frozenset(("datetime", "decimal", "fractions", "uuid", "zoneinfo"))
-_MAGIC = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
 
 
 def value_parts(value: Any, label: str, budget_tokens: int = BUDGET_TOKENS) -> tuple[AnyPart, ...]:
@@ -46,7 +42,7 @@ def value_parts(value: Any, label: str, budget_tokens: int = BUDGET_TOKENS) -> t
         return own
     if isinstance(value, list | tuple) and value and all(isinstance(part, _PARTS) for part in value):
         return tuple(value)
-    return (_image(value) or Text(text=clean(_text(value, label, budget_tokens))),)
+    return (picture(value) or Text(text=clean(_text(value, label, budget_tokens))),)
 
 
 def is_block(value: Any) -> bool:
@@ -77,13 +73,11 @@ def _special(value: Any, budget_tokens: int) -> Any:
         return value.text
     try:
         own = _own_view(value, type(value).__name__, budget_tokens)
-    except PromptError as error:
+        if own is not None:
+            return own[0].text if len(own) == 1 and isinstance(own[0], Text) else list(own)
+        return sample_text(value, "", budget_tokens) if sampled(value) else picture(value)
+    except PromptError as error:  # the tool has run: a view that fails must not make it a failure
         return f"{cut_text(repr(value), budget_tokens)}\n[{error.found}]"
-    if own is not None:
-        return own[0].text if len(own) == 1 and isinstance(own[0], Text) else list(own)
-    if sampled(value):
-        return sample_text(value, "", budget_tokens)
-    return _image(value)
 
 
 def _sequence(value: list[Any] | tuple[Any, ...], budget_tokens: int) -> Any:
@@ -132,7 +126,7 @@ def _own_view(value: Any, label: str, budget_tokens: int) -> tuple[AnyPart, ...]
     ask = getattr(type(value), "_ai_repr_", None)
     if not _has_own_view(value) or ask is None:
         return _spoken_bundle(value, label, budget_tokens)
-    data = _asked(lambda: ask(value, **_accepted(ask, {"budget_tokens": budget_tokens})), f"{label}._ai_repr_")
+    data = asked(lambda: ask(value, **accepted(ask, {"budget_tokens": budget_tokens})), f"{label}._ai_repr_")
     if isinstance(data, str):
         return (Text(text=clean(data)),)
     parts = tuple(_view_parts(data, budget_tokens)) if isinstance(data, Mapping) else ()
@@ -148,7 +142,7 @@ def _spoken_bundle(value: Any, label: str, budget_tokens: int) -> tuple[AnyPart,
     if isinstance(value, type) or not callable(ask):
         return None
     try:
-        data = ask(value, **_accepted(ask, {"include": {"text/llm+plain"}, "exclude": None}))
+        data = ask(value, **accepted(ask, {"include": {"text/llm+plain"}, "exclude": None}))
     except Exception:  # a view made for screens may need what is not there; the value has other forms
         return None
     data = data[0] if isinstance(data, tuple) and data else data
@@ -165,81 +159,8 @@ def _view_parts(data: Mapping[str, Any], budget_tokens: int) -> Iterator[AnyPart
         yield Text(text=clean(cut_text(text, budget_tokens)))
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
-            yield Image(media_type=kind, data=_decoded(data[kind]))
+            yield Image(media_type=kind, data=decoded(data[kind]))
             return
-
-
-def _decoded(data: bytes | str) -> bytes:
-    return base64.b64decode(data) if isinstance(data, str) else bytes(data)
-
-
-def _accepted(function: Callable[..., Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that a function takes."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return wanted
-    return {name: value for name, value in wanted.items() if name in parameters}
-
-
-def _asked(ask: Callable[[], Any], what: str) -> Any:
-    """What a function of the person's object gives, awaited where need be. Raises PromptError for whatever it raises."""
-    try:
-        given = ask()
-        return _awaited(given) if inspect.isawaitable(given) else given
-    except LlmprocError:
-        raise
-    except Exception as error:  # foreign code
-        raise PromptError(f"{what} raised {type(error).__name__}: {error}", place="prompt", right="nothing was sent") from error
-
-
-def _awaited(awaitable: Any) -> Any:
-    async def wait() -> Any:
-        return await awaitable
-
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # this thread's own loop may be running
-        return pool.submit(asyncio.run, wait()).result()
-
-
-# pictures
-
-
-def _image(value: Any) -> Image | None:
-    """A figure, picture or object that can draw itself; None for any other."""
-    if isinstance(value, bytes | bytearray):
-        data = bytes(value)
-        kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
-        return Image(media_type=kind, data=data) if kind and (kind != "image/webp" or data[8:12] == b"WEBP") else None
-    if isinstance(value, type):
-        return None
-    figure = _figure(value)
-    if figure is not None:
-        return Image(media_type="image/png", data=figure)
-    for name, kind in (("_repr_png_", "image/png"), ("_repr_jpeg_", "image/jpeg")):
-        draw = getattr(type(value), name, None)
-        drawn = _asked(lambda draw=draw: draw(value), f"{type(value).__name__}.{name}") if callable(draw) else None  # type: ignore[misc]
-        drawn = drawn[0] if isinstance(drawn, tuple) else drawn
-        if drawn:
-            return Image(media_type=kind, data=_decoded(drawn))
-    return None
-
-
-def _figure(value: Any) -> bytes | None:
-    home = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
-    if "PIL" in home and callable(getattr(value, "save", None)):
-        return _saved(lambda file: value.save(file, format="PNG"), value)
-    figure = value if callable(getattr(value, "savefig", None)) else getattr(value, "figure", None)
-    if home & {"matplotlib", "seaborn"} and figure is not None and callable(getattr(figure, "savefig", None)):
-        return _saved(lambda file: figure.savefig(file, format="png", bbox_inches="tight"), value)
-    return None
-
-
-def _saved(save: Callable[[io.BytesIO], Any], value: Any) -> bytes:
-    file = io.BytesIO()
-    _asked(lambda: save(file), f"drawing the {type(value).__name__}")
-    return file.getvalue()
 
 
 # text

@@ -12,12 +12,12 @@ from typing import Any
 
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.result import RunResult
+from llmproc_nb.core.visible import capped, one_line, visible
 from llmproc_nb.notebook.fragment import badge, body_html, frame_html, head_html, line_html
-from llmproc_nb.notebook.html import escape
+from llmproc_nb.notebook.html import markdown_html
 from llmproc_nb.notebook.markdown import code_span, escape_markdown, neutral
 from llmproc_nb.notebook.table import dry_run_bundle, error_html, table_html
 from llmproc_nb.notebook.turn import Growing, Head, Said, Turn, Used, pieces
-from llmproc_nb.notebook.visible import capped, one_line, visible
 
 __all__ = ["TURN_TYPE", "Turn", "bundle", "dry_run_bundle", "error_html", "live_bundle", "table_html", "visible"]
 
@@ -41,10 +41,13 @@ _STOPS = {
 }
 
 
-def bundle(result: RunResult, notes: Sequence[str] = (), *, mark_replayed: bool = True) -> dict[str, Any]:
-    """A finished call as text, Markdown, HTML and data. `notes` are shown with those of the result."""
+def bundle(result: RunResult, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """A finished call as text, Markdown, HTML and data. `notes` are shown with those of the result.
+
+    A replayed call looks as it did when it was recorded, so that a notebook can be compared strictly; the frames say what was replayed.
+    """
     head = Head(process=result.process, program=result.program, provider=result.provider, model=result.model, scripted=result.scripted)
-    made = _bundle(head, pieces(result), _badge(result, mark_replayed), _stop_line(result), "", (*result.notes, *notes))
+    made = _bundle(head, pieces(result), badge(result.scripted), _stop_line(result), "", (*result.notes, *notes))
     return {**made, TURN_TYPE: _data(result)}
 
 
@@ -56,15 +59,6 @@ def live_bundle(turn: Turn) -> dict[str, Any]:
     if turn.error is not None:
         return _bundle(turn.head, list(turn.pieces()), mark, "", turn.error, turn.warnings)
     return {"text/plain": _live_plain(turn, mark), "text/html": _live_html(turn, mark)}
-
-
-def _badge(result: RunResult, mark_replayed: bool) -> str:
-    """What a person must know about where the answer comes from."""
-    replayed = sum(call.replayed for call in result.api_calls)
-    if result.scripted or not mark_replayed or not replayed:
-        return badge(result.scripted)
-    asked = len(result.api_calls)
-    return "replayed" if replayed == asked else f"{replayed} of {asked} replies replayed"
 
 
 def _stop_line(result: RunResult) -> str:
@@ -150,7 +144,9 @@ def _is_said(piece: Said | Used) -> bool:
 
 
 def _markdown(head: Head, shown: list[Said | Used], mark: str, lines: Sequence[str]) -> str:
-    source = " · ".join(escape_markdown(one_line(word, 80)) for word in (head.program, f"{head.provider}:{head.model}") if word)
+    source = " · ".join(
+        escape_markdown(one_line(word, 80)) for word in (head.program, f"{head.provider}:{head.model}") if word != head.process and word
+    )
     made = [f"**{escape_markdown(one_line(head.process, 80))}**" + (f" · {source}" if source else "") + (f" · **{mark}**" if mark else "")]
     for piece in shown:
         if isinstance(piece, Used):
@@ -185,13 +181,13 @@ def _data(result: RunResult) -> dict[str, Any]:
         calls.append(call)
     return {
         "version": 1,
-        "process": result.process,
-        "program": result.program,
-        "provider": result.provider,
-        "model": result.model,
+        "process": clean(result.process),
+        "program": clean(result.program),
+        "provider": clean(result.provider),
+        "model": clean(result.model),
         "scripted": result.scripted,
         "stop_reason": result.stop_reason,
-        "detail": result.detail,
+        "detail": clean(result.detail) if result.detail else None,
         "nodes": [node.id for node in result.nodes],
         "text": clean(result.text[:MAX_TEXT_CHARS]),
         "tool_calls": calls,
@@ -223,7 +219,7 @@ def _live_html(turn: Turn, mark: str) -> str:
     room = LIVE_HTML_BYTES
     for part in reversed(parts[-LIVE_PIECES:]):
         shown = line_html(call_line(part, 80)) if isinstance(part, Used) else _tail_html(part, max(room, 300))
-        room -= len(shown.encode())
+        room -= len(json.dumps(shown, ensure_ascii=False).encode())
         made.append(shown)
         if room <= 0:
             break
@@ -242,16 +238,15 @@ def _tail_html(part: Growing, limit_bytes: int) -> str:
         tail = part.tail(chars)
         note = line_html(f"… {part.length - len(tail):,} characters before") if len(tail) < part.length else ""
         made = note + (line_html(f"thinking: {' '.join(visible(tail).split())}") if part.thinking else _tail_body(part, tail))
-        if len(made.encode()) <= limit or chars <= 60:
+        size = len(json.dumps(made, ensure_ascii=False).encode())
+        if size <= limit or chars <= 60:
             return made
-        chars = max(60, chars * 2 // 3)
+        chars = max(60, min(chars, len(tail)) * limit * 9 // (size * 10))
 
 
 def _tail_body(part: Growing, tail: str) -> str:
-    from llmproc_nb.notebook.html import markdown_html
-
     if len(tail) < part.length:
         inside_code = (part.fences - tail.count("```")) % 2 == 1
         if inside_code:
             tail = f"```\n{tail}"
-    return markdown_html(tail) or escape(tail)
+    return markdown_html(tail)

@@ -43,7 +43,10 @@ def chat_body() -> bytes:
     chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     return _sse(
         [
-            *[(None, {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]}) for piece in pieces],
+            *[
+                (None, {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]})
+                for piece in pieces
+            ],
             (None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
             (None, {**chunk, "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 60, "total_tokens": 70}}),
             (None, "[DONE]"),
@@ -54,9 +57,24 @@ def chat_body() -> bytes:
 def responses_body() -> bytes:
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
     whole = {**item, "content": [{"type": "output_text", "text": TEXT, "annotations": []}]}
-    response = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed", "output": [whole], "parallel_tool_calls": True,
-                "tool_choice": "auto", "tools": [], "usage": {"input_tokens": 10, "output_tokens": 60, "total_tokens": 70,
-                "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}}
+    response = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "completed",
+        "output": [whole],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 10,
+            "output_tokens": 60,
+            "total_tokens": 70,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        },
+    }
     pieces = [TEXT[start : start + 30] for start in range(0, len(TEXT), 30)]
     where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     part = {"type": "output_text", "text": "", "annotations": []}

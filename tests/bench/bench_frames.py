@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from llmproc_nb.core.clock import FixedClock
 from llmproc_nb.core.dialog import Dialog
@@ -27,36 +28,42 @@ def write(path: Path, events: int = EVENTS) -> int:
     log.write(Appended, pid=1, node=root.id, message=root.message)
     heads = {}
     for pid in range(1, 5):
-        log.write(Started, pid=pid, name=f"p{pid}", node=root.id, lineage=f"p{pid}", provider="scripted", program={"name": "p", "model": "m-1"})
+        log.write(
+            Started, pid=pid, name=f"p{pid}", node=root.id, lineage=f"p{pid}", provider="scripted", program={"name": "p", "model": "m-1"}
+        )
         heads[pid] = root
     call = 0
+
+    def say(message: Message, where: dict[str, Any], **more: object) -> str:
+        parent = heads[where["pid"]]
+        node, _ = dialog.append(message, parent)
+        heads[where["pid"]] = node
+        said = {} if more else {"message": message}
+        log.write(Appended, node=node.id, parent=parent.id, **said, **more, **where)
+        return node.id
+
     while len(log.events) < events:
         call += 1
         pid = call % 4 + 1
         mine = {"pid": pid, "call": call, "cell": f"cell-{call % 200}"}
         before = heads[pid]
 
-        def say(message: Message, **more: object) -> str:
-            parent = heads[pid]
-            heads[pid], _ = dialog.append(message, parent)
-            said = {} if more else {"message": message}
-            log.write(Appended, node=heads[pid].id, parent=parent.id, **said, **more, **mine)
-            return heads[pid].id
-
-        node = say(user(f"{call}: {WORDS}"))
+        node = say(user(f"{call}: {WORDS}"), mine)
         log.write(Called, node=node, before=before.id, **mine)
         for step in range(2):
             digest = f"{call}-{step}"
             log.write(Asked, node=node, config="c", digest=digest, lineage=f"p{pid}", **mine)
             tool = ToolCall(id=f"t{call}", name="look", arguments='{"column": "age", "rows": 20}')
-            node = say(Message(role="assistant", api="scripted", parts=(Text(text=WORDS * 3), *((tool,) if step == 0 else ()))))
+            node = say(Message(role="assistant", api="scripted", parts=(Text(text=WORDS * 3), *((tool,) if step == 0 else ()))), mine)
             usage = Usage(requests=1, input_tokens=1000, output_tokens=60, cost_usd=0.001)
-            log.write(Replied, node=node, digest=digest, lineage=f"p{pid}", stop="end_turn", model="m-1", usage=usage, duration_s=0.5, **mine)
+            log.write(
+                Replied, node=node, digest=digest, lineage=f"p{pid}", stop="end_turn", model="m-1", usage=usage, duration_s=0.5, **mine
+            )
             if step == 0:
                 log.write(ToolStarted, node=node, position=0, call_id=tool.id, name="look", arguments=tool.arguments, **mine)
                 result = ToolResult(call_id=tool.id, name="look", content=(Text(text=WORDS * 2),))
                 ran = log.write(ToolRan, node=node, position=0, name="look", result=result, duration_s=0.1, **mine)
-                node = say(Message(role="tool", parts=(result,)), results=(ran.seq,))
+                node = say(Message(role="tool", parts=(result,)), mine, results=(ran.seq,))
         log.write(Stopped, reason="end_turn", node=node, usage=usage, **mine)
     log.store.close()
     return len(log.events)
@@ -80,7 +87,8 @@ def main() -> None:
         log.dialog()
         checked = time.process_time()
         size = path.stat().st_size
-    print(f"{count:,} events, {size / 1e6:.1f} MB: read {read - began:.2f} s, frames {framed - read:.2f} s, ids checked {checked - framed:.2f} s CPU")
+    times = f"read {read - began:.2f} s, frames {framed - read:.2f} s, ids checked {checked - framed:.2f} s CPU"
+    print(f"{count:,} events, {size / 1e6:.1f} MB: {times}")
     print(f"{count / (framed - began):,.0f} events a second from file to frames; {made}")
 
 

@@ -1,4 +1,6 @@
-"""CPU per turn at turn 10, 200 and 1,000 of one growing dialog: ours, the bare SDKs, and a bare HTTP client that serialises each message once.
+"""CPU per turn at turn 10, 200 and 1,000 of one growing dialog.
+
+Ours, the bare SDKs used the usual way, and a bare HTTP client that serialises each message once.
 
 One run, one machine, a server in another process that answers at once. Milliseconds of this process's CPU, median of the turns around each
 point; then the ratios that the project promises. Text of 300 characters a message; `--turns` for a shorter run.
@@ -58,12 +60,12 @@ def bare_anthropic(url: str) -> Turn:
     client, messages = anthropic.AsyncAnthropic(base_url=url, api_key="k"), []
 
     async def turn() -> None:
-        messages.append({"role": "user", "content": TEXT})
+        messages.append({"role": "user", "content": [{"type": "text", "text": TEXT}]})
         said = []
         async for event in await client.messages.create(model="m", max_tokens=100, messages=messages, stream=True):
             if event.type == "content_block_delta":
                 said.append(event.delta.text)
-        messages.append({"role": "assistant", "content": "".join(said)})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": "".join(said)}]})
 
     return turn
 
@@ -140,7 +142,8 @@ def main() -> None:
     ):
         if name in found and sdk in found:
             own = found[name]
-            print(f"{name}: turn {points[-1]} / turn 10 = {own[-1] / own[0]:.2f} (at most 2); 1/{found[sdk][-1] / own[-1]:.0f} of the SDK (at most {share})")
+            print(f"{name}: turn {points[-1]} / turn 10 = {own[-1] / own[0]:.2f} (at most 2)", end="; ")
+            print(f"turn {points[-1]} costs 1/{found[sdk][-1] / own[-1]:.1f} of the SDK's (at most {share})")
     if "bare http" in found and "ours, anthropic" in found:
         print(f"ours, anthropic / bare http at turn 10 = {found['ours, anthropic'][0] / found['bare http'][0]:.2f}")
 

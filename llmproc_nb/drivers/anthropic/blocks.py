@@ -53,7 +53,7 @@ def _blocks(message: Message) -> list[_Block]:
 
 def _without_open_server_calls(blocks: list[_Block]) -> list[_Block]:
     """A server's own tool that was interrupted has no answer and will never have one: the API refuses such a call."""
-    answered = {block.get("tool_use_id") for block in blocks}
+    answered = [block.get("tool_use_id") for block in blocks]
     return [block for block in blocks if block.get("type") not in _SERVER_CALLS or block.get("id") in answered]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, ProgramError, ProviderError
-from llmproc_nb.core.provider import Draft, Reply, Request, Settings
+from llmproc_nb.core.provider import Config, Draft, Reply, Request
 from llmproc_nb.core.wire import sdk_fault
 from llmproc_nb.drivers.anthropic import wire
 from llmproc_nb.drivers.anthropic.answer import read
@@ -84,9 +84,9 @@ class AnthropicProvider:
         body: dict[str, Any] = msgspec.json.decode(self._wire.body(request))
         return body
 
-    def left_out(self, settings: Settings, model: str) -> tuple[str, ...]:
+    def left_out(self, config: Config) -> tuple[str, ...]:
         """The names of the settings that are not sent because the model does not take them."""
-        return wire.left_out(settings, model)
+        return wire.left_out(config.settings, config.model)
 
     async def close(self) -> None:
         """Give connections back. A later request makes new ones."""
@@ -98,7 +98,7 @@ class AnthropicProvider:
         import httpx2
 
         path, body = self._path(request.config.model), self._wire.body(request)
-        # asked for the response itself, the SDK leaves the reading to us: its own decoder and models cost several times as much
+        # asked for the response itself, the SDK leaves the reading to us: its decoder costs more, and reads nothing but streams
         response: httpx2.Response = await client.post(
             path, cast_to=httpx2.Response, content=body, options={"headers": headers} if headers else {}, stream=True, stream_cls=None
         )
@@ -137,11 +137,9 @@ class AnthropicProvider:
             raise self._no_key(self._key_variable)
         return key
 
-    def _no_key(self, variable: str) -> AuthError:
+    def _no_key(self, variable: str, found: str = "there is no API key") -> AuthError:
         right = f"the environment variable {variable} holds it"
-        return AuthError(
-            "there is no API key", place=self.name, right=right, step="Set it before the kernel starts, in .env, or with %env."
-        )
+        return AuthError(found, place=self.name, right=right, step="Set it before the kernel starts, in .env, or with %env.")
 
     def _check_keys(self, headers: Mapping[str, Any], client: Any) -> None:
         """Raises AuthError before the SDK says it less clearly, or repeats a broken key in its own error."""

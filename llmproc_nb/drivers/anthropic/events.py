@@ -6,6 +6,7 @@ Here: the reader, and the patience for data that is no strict JSON. Not here: wh
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -94,8 +95,11 @@ def _patient(name: str, data: bytes) -> Any:
 
 
 def cleaned(value: Any) -> Any:
+    """The value with texts that can be encoded, and null for what is no number in JSON."""
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, float) and not isfinite(value):
+        return None
     if isinstance(value, list):
         return [cleaned(item) for item in value]
     if isinstance(value, dict):

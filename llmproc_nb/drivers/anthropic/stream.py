@@ -12,7 +12,7 @@ import msgspec
 
 from llmproc_nb.core.errors import GarbledReply
 from llmproc_nb.core.message import clean
-from llmproc_nb.core.provider import Delta, Draft, Stop
+from llmproc_nb.core.provider import Draft, Stop
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.core.wire import fault
 from llmproc_nb.drivers.anthropic.events import Event, cleaned
@@ -84,10 +84,7 @@ class Collector:
 
     def _start_over(self) -> None:
         """A second message began in the same stream: a gateway asked again by itself, and the first will never end."""
-        draft = self._draft
-        draft._blocks.clear()  # the door has no word for it
-        if draft._on_delta:
-            draft._on_delta(Delta("reset"))
+        self._draft.restart()
         self._keys.clear()
         self._opened = 0
 
@@ -136,7 +133,7 @@ class Collector:
             self._draft.update(key, signature=clean(_text(delta, "signature")) or None)
         elif kind == "citations_delta":
             extra = fields.get("extra") or {}
-            cited = [*extra.get("citations", ()), cleaned(delta.get("citation"))]
+            cited = [*_list(extra.get("citations")), cleaned(delta.get("citation"))]
             self._draft.update(key, extra={**extra, "citations": cited})
 
     def _opaque_delta(self, key: int, body: Event, delta: Event) -> None:
@@ -146,7 +143,7 @@ class Collector:
             return
         for name, value in cleaned(delta).items():
             if name == "citation":
-                body["citations"] = [*(body.get("citations") or ()), value]
+                body["citations"] = [*_list(body.get("citations")), value]
             elif name != "type":
                 old = body.get(name)
                 body[name] = old + value if isinstance(old, str) and isinstance(value, str) else value
@@ -193,6 +190,10 @@ def _text(fields: Event, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _rest(block: Event, *known: str) -> Event | None:
     return {name: value for name, value in block.items() if name not in known and name != "type" and value not in (None, [], {})} or None
 
@@ -218,7 +219,7 @@ def tokens(counts: Event) -> Usage:
     """The API's counts as ours. What the server spent on shortening or on an advisor is only in `iterations` and is added."""
     aside = [
         entry
-        for entry in counts.get("iterations") or ()
+        for entry in _list(counts.get("iterations"))
         if isinstance(entry, dict) and entry.get("type") in ("compaction", "advisor_message")
     ]
     usage = _tokens(counts)

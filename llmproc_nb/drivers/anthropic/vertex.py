@@ -5,7 +5,6 @@ Here: project, region and credentials. Not here: everything that is as with Anth
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -67,7 +66,7 @@ class AnthropicVertexProvider(AnthropicProvider):
 
         project, region = self._where()
         token = self._key()
-        if token is None and importlib.util.find_spec("google.auth") is None:
+        if token is None and not _google_auth_error():
             raise AuthError(
                 "the package google-auth is not installed",
                 place=self.name,
@@ -80,18 +79,24 @@ class AnthropicVertexProvider(AnthropicProvider):
 
     def _load(self) -> AsyncAPIClient:
         client = super()._load()
-        if importlib.util.find_spec("google.auth") is not None:
-            from google.auth.exceptions import GoogleAuthError
-
-            self._faults = (*self._faults, GoogleAuthError)
+        self._faults = (*self._faults, *_google_auth_error())
         return client
 
     def _check_keys(self, headers: Mapping[str, Any], client: Any) -> None:
         """Google's credentials are found by the SDK when the request goes out."""
 
     def _fault(self, error: Exception, place: str) -> ProviderError:
-        if any(kind.__name__ == "GoogleAuthError" for kind in type(error).__mro__) and not getattr(error, "retryable", False):
+        if isinstance(error, _google_auth_error()) and not getattr(error, "retryable", False):
             return AuthError(
                 str(error)[:300], place=place, step="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS."
             )
         return super()._fault(error, place)
+
+
+def _google_auth_error() -> tuple[type[Exception], ...]:
+    """The root of google-auth's errors; nothing where that package is not installed."""
+    try:
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError:
+        return ()
+    return (GoogleAuthError,)

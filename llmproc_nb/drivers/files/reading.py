@@ -92,8 +92,8 @@ def _program(data: Mapping[str, Any], folder: Path, findings: Findings, *, name:
     fields["linked"] = surroundings.linked(root, plugins, folder)
     fields["preload"] = surroundings.preload(surroundings.either(root, plugins, "preload", "preload_files"), folder)
     fields["env_info"] = surroundings.env_info(surroundings.either(root, plugins, "env_info", "env_info"))
-    fields["demo_prompts"], shown = surroundings.demo(demo)
-    fields["display_name"] = _display_name(model, shown)
+    fields |= surroundings.demo(demo)
+    fields["display_name"] = _display_name(model, fields["display_name"])
     fields["script"] = _script(script, fields["provider"])
     fields["name"] = _name(root) or name
 

@@ -215,12 +215,13 @@ def _links(table: Table, described: dict[str, str], folder: Path) -> dict[str, L
     return links
 
 
-def demo(table: Table) -> tuple[tuple[str, ...], str | None]:
-    """[demo]: the prompts and the name shown."""
-    if "pause_between_prompts" in table:
-        table.flag("pause_between_prompts", True)
-        table.note("unserved", "pause_between_prompts", "prompts are run one after another, without a pause")
-    return table.texts("prompts"), table.text("display_name")
+def demo(table: Table) -> dict[str, Any]:
+    """[demo]: the prompts, whether to pause before each, and the name shown."""
+    return {
+        "demo_prompts": table.texts("prompts"),
+        "demo_pause": table.flag("pause_between_prompts", True),
+        "display_name": table.text("display_name"),
+    }
 
 
 def script(table: Table) -> tuple[dict[str, Any], ...]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmproc_nb.core import errors
-from llmproc_nb.core.difference import config_difference, likeness, message_difference
 from llmproc_nb.core.dialog import Dialog, Node
+from llmproc_nb.core.difference import config_difference, likeness, message_difference
 from llmproc_nb.core.errors import ProviderError, ReplayMiss
 from llmproc_nb.core.event import AnyEvent, Asked, AttemptFailed, Declared, Replied, Started, Stopped, ToolRan
 from llmproc_nb.core.message import Message, Opaque, Text, Thinking, ToolCall
@@ -36,7 +36,9 @@ class Recording:
     there; `record` never answers. Raises LogError when the log's nodes are not what their ids say.
     """
 
-    def __init__(self, log: HasEvents | Iterable[AnyEvent], mode: Literal["replay", "auto", "record"] = "replay", *, place: str = "") -> None:
+    def __init__(
+        self, log: HasEvents | Iterable[AnyEvent], mode: Literal["replay", "auto", "record"] = "replay", *, place: str = ""
+    ) -> None:
         events = tuple(log if isinstance(log, Iterable) else log.events)
         self.mode = mode
         self.place = place or str(getattr(getattr(log, "path", None), "name", "the recording"))
@@ -49,7 +51,7 @@ class Recording:
         self._asker: dict[tuple[str, str], list[Answer]] = {}
         self._any: dict[str, list[Answer]] = {}
         self._tools: dict[tuple[str, int], list[ToolRan]] = {}
-        self._tools_given: dict[tuple[str, int], int] = {}
+        self._tools_given: dict[tuple[str, int, str], int] = {}
         self._asked: dict[str, list[Asked]] = {}
         self._configs: dict[str, Config] = {}
         self._broken_off: set[tuple[str, str]] = set()
@@ -90,25 +92,29 @@ class Recording:
         """The provider to ask in place of the real one."""
         return real if self.mode == "record" else Replay(self, real)
 
-    def tool(self, node_id: str, position: int) -> ToolRan | None:
-        """The recorded answer to a tool call, so that no tool runs twice; None where the tool is to be run. Raises ReplayMiss in mode replay."""
+    def tool(self, node_id: str, position: int, lineage: str = "") -> ToolRan | None:
+        """The recorded answer to a tool call, so that no tool runs twice; None to run it. Raises ReplayMiss in mode replay."""
         if self.mode == "record":
             return None
-        runs = self._tools.get((node_id, position))
-        if runs is not None:
-            given = self._tools_given.get((node_id, position), 0)
-            self._tools_given[node_id, position] = given + 1
+        anyone = self._tools.get((node_id, position))
+        if anyone is not None:
+            runs = [run for run in anyone if self._names.get(run.pid) == lineage] or anyone
+            given = self._tools_given.get((node_id, position, lineage), 0)
+            self._tools_given[node_id, position, lineage] = given + 1
             return runs[min(given, len(runs) - 1)]
         if self.mode == "auto":
             return None
-        raise self.missed(f"the recording has no answer to tool call {position + 1} of node {node_id[:8]}", "its writer was stopped before that")
+        raise self.missed(
+            f"the recording has no answer to tool call {position + 1} of node {node_id[:8]}", "its writer was stopped before that"
+        )
 
     def find(self, request: Request) -> Answer | None:
         """The recorded answer to a request: of the same asker and time, else the last of the same asker, else the last of anyone."""
         digest = request.digest
         found = self._exact.get((digest, request.lineage, request.sibling))
         if found is None:
-            found = (self._asker.get((digest, request.lineage)) or self._any.get(digest) or [None])[-1]
+            known = self._asker.get((digest, request.lineage)) or self._any.get(digest)
+            found = known[-1] if known else None
         if self.mode == "auto" and (isinstance(found, AttemptFailed) or (found is not None and found.stop == "interrupted")):
             whole = [answer for answer in self._any[digest] if isinstance(answer, Replied) and answer.stop != "interrupted"]
             return whole[-1] if whole else None
@@ -131,7 +137,9 @@ class Recording:
         questions = self._asked.get(request.head.id, [])
         ways = {question.config: self._configs[question.config] for question in questions if question.config in self._configs}
         if request.config.id in ways:
-            return self.missed("this request was made in the recording, but got no answer there", "the recording ended or failed at this point")
+            return self.missed(
+                "this request was made in the recording, but got no answer there", "the recording ended or failed at this point"
+            )
         if ways:
             nearest = ways.get(next((q.config for q in questions if q.lineage == request.lineage), ""), next(reversed(ways.values())))
             return self.missed(f"the dialog is recorded, but was asked in another way: {config_difference(nearest, request.config)}", "")
@@ -190,6 +198,9 @@ class Replay:
             model=found.model,
             id=found.id,
         )
+
+    def left_out(self, config: Config) -> tuple[str, ...]:
+        return self._real.left_out(config)
 
     def preview(self, request: Request) -> dict[str, Any]:
         return self._real.preview(request)

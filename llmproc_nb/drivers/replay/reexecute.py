@@ -6,31 +6,30 @@ Nothing of the world is needed for it: no key, no tool's function, no SDK. Not h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from llmproc_nb.core.call import Call
+from llmproc_nb.core.declaration import program_from
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.difference import message_difference
-from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss
-from llmproc_nb.core.event import AnyEvent, Asked, Called, Declared, Killed, Moved, Replied, Started, Stopped
+from llmproc_nb.core.errors import LlmprocError, LogError
+from llmproc_nb.core.event import AnyEvent, Asked, Called, Killed, Moved, Replied, Started, Stopped
 from llmproc_nb.core.loop import Run
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.process import Process
-from llmproc_nb.core.program import Program
-from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
-from llmproc_nb.core.record import declared, last_run, moves, program_from, trails
-from llmproc_nb.core.tool import Toolset
-from llmproc_nb.core.usage import Limits, Usage
+from llmproc_nb.core.provider import Config
+from llmproc_nb.core.record import declared, last_run, moves, trails
+from llmproc_nb.core.usage import Limits
+from llmproc_nb.drivers.replay.doors import LoggedDrivers
 from llmproc_nb.drivers.replay.recording import HasEvents, Recording
-
 
 MachineMaker: TypeAlias = Callable[[Recording], Machine]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first place where the second run went another way. `step` counts the call's messages from 1; a node is None where there is none."""
+    """The first place where the second run went another way. `step` counts the call's messages from 1; a node may be missing."""
 
     process: str
     call: int
@@ -77,7 +76,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reexecute(log: HasEvents | Iterable[AnyEvent], make_machine: MachineMaker | None = None) -> Comparison:
-    """Run the processes and calls of a log (of its last run) again and compare. Waits for the end. Raises LogError where the log is not sound.
+    """Run the processes and calls of a log (of its last run) again and compare; waits for the end. Raises LogError for an unsound log.
 
     `make_machine(recording)` gives the machine to run on; without it, one whose every door is the log. Calls are made one after the
     other; what ran at once when it was recorded finds its answers by lineage.
@@ -155,7 +154,9 @@ class _Rerun:
         assert event.call is not None
         process, stop = self.processes[event.pid], self.stops.get(event.call)
         number = self.machine.next_call()
-        steps = self.replies.get(event.call, 0) if stop is not None and stop.reason.startswith("max_") and stop.reason != "max_tokens" else None
+        steps = (
+            self.replies.get(event.call, 0) if stop is not None and stop.reason.startswith("max_") and stop.reason != "max_tokens" else None
+        )
         message = self.dialog.find(event.node).message
         if event.before != process.head.id:
             process.move(self._node(event.before), "recorded")
@@ -165,6 +166,8 @@ class _Rerun:
         happened = self.machine.log.events[began:]
         self.calls += 1
         misses = self.recording.misses[missed:]
+        if stop is None:  # the recording ends inside this call: how ours ends does not count
+            happened = [one for one in happened if not isinstance(one, Moved | Stopped)]
         return self._first_difference(event, trails(happened).get(number, []), stop, fault, str(misses[0]) if misses else "")
 
     def _config(self, call: int, process: Process) -> Config:
@@ -179,6 +182,8 @@ class _Rerun:
         recorded = self.trails.get(event.call, [])
         if stop is None:
             self.notes.append(f"The recording ends inside call {event.call} of {self.processes[event.pid].name}")
+            if len(recorded) == len(now) + 1:  # the last message was in the log, what makes it an answer was not
+                recorded = recorded[:-1]
             now = now[: len(recorded)]
         same = next((i for i, (one, other) in enumerate(zip(recorded, now, strict=False)) if one != other), min(len(recorded), len(now)))
         self.nodes.update(now[:same])
@@ -226,47 +231,3 @@ def _wait(call: Call) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
-
-
-class LoggedDrivers:
-    """Doors with nothing behind them but the log: providers by name that only a recording can answer for, no tools, no prices."""
-
-    def __init__(self, events: Iterable[AnyEvent]) -> None:
-        self._scripted = {event.provider: event.scripted for event in events if isinstance(event, Started)}
-
-    def provider(self, program: Program) -> Provider:
-        return _Absent(program.provider, self._scripted.get(program.provider, False))
-
-    def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
-        return Toolset()
-
-    def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
-        return program.system, ()
-
-    def settings(self, program: Program) -> Settings:
-        return program.settings
-
-    def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None:
-        return None
-
-    def window(self, model: str, provider: str) -> int | None:
-        return None
-
-    def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
-        raise LogError("a schema is not needed to run a log again")
-
-
-class _Absent:
-    """Stands where a provider was; asked only if the recording has no answer, which is then said by the recording."""
-
-    def __init__(self, name: str, scripted: bool) -> None:
-        self.name, self.api, self.scripted = name, name, scripted
-
-    async def ask(self, request: Request, draft: Draft) -> Reply:
-        raise ReplayMiss("there is no provider when a log is run again", right="every reply comes from the log")
-
-    def preview(self, request: Request) -> dict[str, Any]:
-        return {}
-
-    async def close(self) -> None:
-        return None

@@ -14,6 +14,7 @@ import msgspec
 
 from llmproc_nb.api import Program
 from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.drivers.table import provider_names
 
 DEFAULT_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-5-5", "OPENAI_API_KEY": "openai:gpt-5.5"}
 _FAMILIES = ((r"claude", "anthropic"), (r"gpt-|chatgpt-|o\d", "openai"), (r"gemini", "gemini"))
@@ -43,24 +44,31 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def program_of(choice: Choice, name: str, environ: Mapping[str, str], known: Mapping[str, Any]) -> Program:
     """The program of a choice. `known` are the names of the notebook, where a Program may stand. Raises PersonError, ProgramError."""
     program = _base(choice, name, known)
-    provider, model = split_model(choice.model, choice.provider)
-    if model is None and not program.model:
-        provider, model = split_model(_default_model(environ), choice.provider)
-    fields: dict[str, Any] = {"name": name if not choice.program else program.name}
-    if model is not None:
-        fields |= {"model": model, "provider": provider or program.provider}
-    elif provider is not None:
-        fields["provider"] = provider
+    if not choice.program:
+        program = program.replace(name=name)
+    model = choice.model if choice.model is not None or program.model else _default_model(environ)
+    program = with_model(program, model, choice.provider)
     if choice.base_url is not None:
-        fields["base_url"] = choice.base_url
+        program = program.replace(base_url=choice.base_url)
     if choice.system is not None:
-        fields["system"] = choice.system
+        program = program.replace(system=choice.system)
     if choice.max_steps is not None:
-        fields["limits"] = msgspec.structs.replace(program.limits, steps=choice.max_steps)
-    made: Program = program.replace(**fields)
-    if not made.provider:
-        raise ProgramError(f"no provider is known for model {made.model!r}", right="`provider:model` names both, as in `ollama:llama3.2`")
-    return made
+        program = program.replace(limits=msgspec.structs.replace(program.limits, steps=choice.max_steps))
+    return program
+
+
+def with_model(program: Program, model: str | None, provider: str | None = None) -> Program:
+    """The program with another model, provider, or both. An address and a key stay with the provider they were given for."""
+    if model is not None:
+        named = model
+        provider, model = split_model(model, provider, own=program.provider)
+        if not model:
+            raise ProgramError(f"--model {named!r} names no model", right="a model, or provider:model, is needed")
+    provider = provider or program.provider
+    if not provider:
+        raise ProgramError(f"no provider is known for model {model!r}", right="`provider:model` names both, as in `ollama:llama3.2`")
+    moved = {} if provider == program.provider else {"base_url": None, "api_key_env": None}
+    return program.replace(model=model or program.model, provider=provider, **moved)
 
 
 def _base(choice: Choice, name: str, known: Mapping[str, Any]) -> Program:
@@ -78,12 +86,13 @@ def _base(choice: Choice, name: str, known: Mapping[str, Any]) -> Program:
     )
 
 
-def split_model(model: str | None, provider: str | None = None) -> tuple[str | None, str | None]:
-    """Provider and model of `provider:model`, or of a model whose family is known; None where nothing says it."""
-    if model is None:
-        return provider, None
+def split_model(model: str, provider: str | None = None, *, own: str = "") -> tuple[str | None, str]:
+    """Provider and model of `provider:model`, or of a model whose family is known; None where nothing says the provider.
+
+    A colon belongs to the model (`qwen:7b`) where what stands before it is no provider, and `own` (the program's) or `provider` names one.
+    """
     head, colon, rest = model.partition(":")
-    if colon and re.fullmatch(r"[a-z][a-z_]*", head) and provider is None:
+    if colon and provider is None and (head in provider_names() or not own or own == "scripted"):
         return head, rest
     if provider is None:
         provider = next((family for pattern, family in _FAMILIES if re.match(pattern, model)), None)

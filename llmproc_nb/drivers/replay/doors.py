@@ -1,0 +1,60 @@
+"""Doors for a machine on which a log is run again: behind them is nothing but the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llmproc_nb.core.errors import LogError, ReplayMiss
+from llmproc_nb.core.event import AnyEvent, Started
+from llmproc_nb.core.program import Program
+from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
+from llmproc_nb.core.tool import Toolset
+from llmproc_nb.core.usage import Usage
+
+
+class LoggedDrivers:
+    """Doors with nothing behind them but the log: providers by name that only a recording can answer for, no tools, no prices."""
+
+    def __init__(self, events: Iterable[AnyEvent]) -> None:
+        self._scripted = {event.provider: event.scripted for event in events if isinstance(event, Started)}
+
+    def provider(self, program: Program) -> Provider:
+        return _Absent(program.provider, self._scripted.get(program.provider, False))
+
+    def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
+        return Toolset()
+
+    def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
+        return program.system, ()
+
+    def settings(self, program: Program) -> Settings:
+        return program.settings
+
+    def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None:
+        return None
+
+    def window(self, model: str, provider: str) -> int | None:
+        return None
+
+    def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
+        raise LogError("a schema is not needed to run a log again")
+
+
+class _Absent:
+    """Stands where a provider was; asked only if the recording has no answer, which is then said by the recording."""
+
+    def __init__(self, name: str, scripted: bool) -> None:
+        self.name, self.api, self.scripted = name, name, scripted
+
+    async def ask(self, request: Request, draft: Draft) -> Reply:
+        raise ReplayMiss("there is no provider when a log is run again", right="every reply comes from the log")
+
+    def left_out(self, config: Config) -> tuple[str, ...]:
+        return ()
+
+    def preview(self, request: Request) -> dict[str, Any]:
+        return {}
+
+    async def close(self) -> None:
+        return None

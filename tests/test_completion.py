@@ -1,0 +1,207 @@
+"""What Tab offers."""
+
+import argparse
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from llmproc_nb.notebook.completion import Known, complete_body, complete_line, files, install, model_names, tool_names
+
+
+def parser():
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("name", nargs="?")
+    made.add_argument("-m", "--model")
+    made.add_argument("-p", "--program")
+    made.add_argument("-t", "--tools")
+    made.add_argument("--mode", choices=["live", "replay"])
+    made.add_argument("--dry-run", action="store_true")
+    made.add_argument("--hidden", help=argparse.SUPPRESS)
+    return made
+
+
+def many(dest):
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument(dest, nargs="*")
+    return made
+
+
+def own(name):
+    """A function as a notebook's cell makes it."""
+    namespace = {"__name__": "__main__"}
+    exec(f"def {name}(x): return x", namespace)
+    return namespace[name]
+
+
+NAMES = {
+    "search": own("search"),
+    "plot": own("plot"),
+    "_private": own("_private"),
+    "Path": Path,
+    "join": Path.joinpath,
+    "sys": sys,
+    "df": [1],
+}
+KNOWN = Known(
+    namespace=NAMES,
+    processes=("scout", "critic"),
+    tools=("read_file",),
+    parsers={"agent": parser(), "kill": many("names"), "ps": many("names"), "%log": many("frame")},
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%agent --", ["--dry-run", "--mode", "--model", "--program", "--tools"]),
+        ("%%agent scout --mo", ["--mode", "--model"]),
+        ("%%agent scout --mode live --mo", ["--model"]),
+        ("%%agent sc", ["scout"]),
+        ("%%agent scout ", []),
+        ("%%agent --model x sc", ["scout"]),
+        ("%%agent --tools ", ["plot", "search", "read_file"]),
+        ("%%agent -t search,", ["plot", "read_file"]),
+        ("%%agent --tools search,pl", ["plot"]),
+        ("%%agent --tools=search,pl", ["plot"]),
+        ("%agent --mode ", ["live", "replay"]),
+        ("%agent --mode=re", ["replay"]),
+        ("%kill scout ", ["critic"]),
+        ("%log m", ["messages"]),
+        ("  %kill c", ["critic"]),
+        ("%time sc", []),
+        ("%%agent", []),
+        ("agent --", []),
+    ],
+)
+def test_flags_values_and_names_on_a_magic_line(line, offered):
+    assert complete_line(line, len(line), KNOWN) == offered
+
+
+def test_only_what_stands_before_the_cursor_counts():
+    assert complete_line("%agent --mo --tools x", len("%agent --mo"), KNOWN) == ["--mode", "--model"]
+
+
+def test_models_are_named_with_and_without_their_provider():
+    assert "claude-sonnet-5-5" in model_names() and "ollama:" in model_names()
+    assert complete_line("%agent --model claude-sonnet-5-", 31, KNOWN) == ["claude-sonnet-5-5"]
+    assert "anthropic:claude-opus-5-5" in model_names("anthropic:")
+    assert not [name for name in model_names("openai:") if "whisper" in name or "embedding" in name]
+    assert complete_line("%agent --model oll", 18, KNOWN) == ["ollama:"]
+
+
+def test_program_files_are_found_beside_the_notebook_and_where_the_path_leads(tmp_path):
+    for name in ("a.toml", "notes.txt", "pyproject.toml", ".hidden.yaml", "programs/b.yaml", "programs/deep/c.yml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    known = Known(parsers={"agent": parser()}, folder=str(tmp_path))
+    assert complete_line("%agent --program ", 17, known) == ["a.toml", "programs/b.yaml"]
+    assert complete_line("%agent -p programs/", 19, known) == ["programs/b.yaml", "programs/deep/"]
+    assert complete_line("%agent -p nowhere/", 18, known) == []
+    assert files(str(tmp_path), "programs/deep/", (), (".yml",)) == ["programs/deep/c.yml"]
+
+
+def test_tools_are_functions_of_the_notebook_and_nothing_imported():
+    assert tool_names({**NAMES, "Made": type("Made", (), {}), "print": print, "joined": types.MethodType(own("f"), 1)}) == [
+        "plot",
+        "search",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "fragment", "offered"),
+    [
+        ("look at @d", "d", ["df"]),
+        ("@", "", ["Path", "df", "join", "plot", "search", "sys"]),
+        ("@_p", "_p", ["_private"]),
+        ("@df.app", "df.app", ["df.append"]),
+        ("@nothing.x", "nothing.x", []),
+        ("mail ann@d", "", []),
+        ("@df and more d", "", []),
+        ("{{d", "d", ["df"]),
+        ("{{len(d", "d", ["df"]),
+        ("{{ df.app", "df.app", ["df.append"]),
+        ("a\n{{df}} and d", "", []),
+        ("a\n{{\nse", "se", ["search"]),
+        ("plain se", "", []),
+        ("", "", []),
+    ],
+)
+def test_references_are_completed_in_the_body(before, fragment, offered):
+    assert complete_body(before, NAMES) == (fragment, offered)
+
+
+@pytest.fixture
+def shell():
+    ip = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    ip.run_cell("def search(q): ...\nfrom os.path import join\nimport math\ntable = [1]")
+    return ip
+
+
+def offers(ip, text):
+    with provisionalcompleter():
+        return [text[: made.start] + made.text for made in ip.Completer.completions(text, len(text))]
+
+
+def test_a_real_shell_offers_all_this_and_nothing_else(shell):
+    uninstall = install(shell, KNOWN)
+    assert offers(shell, "%%agent scout --mo") == ["%%agent scout --mode", "%%agent scout --model"]
+    assert offers(shell, "x = 1\n%agent --dr") == ["x = 1\n%agent --dry-run"]
+    assert offers(shell, "%%agent scout\nlook at @ta") == ["%%agent scout\nlook at @table"]
+    assert offers(shell, "%%agent scout\n{{len(tab") == ["%%agent scout\n{{len(table"]
+    assert offers(shell, "tabl") == ["table"]
+    uninstall()
+    uninstall()
+    assert offers(shell, "%%agent scout --mo") == []
+
+
+def test_names_a_shell_is_born_with_are_not_offered(shell):
+    install(shell, Known())
+    offered = offers(shell, "%%agent scout\n@")
+    assert {"%%agent scout\n@search", "%%agent scout\n@table", "%%agent scout\n@math"} <= set(offered)
+    assert not {"%%agent scout\n@In", "%%agent scout\n@get_ipython", "%%agent scout\n@quit"} & set(offered)
+
+
+def test_a_shell_without_a_machine_offers_the_flags_of_its_own_magics(shell):
+    from IPython.core.magic import Magics, line_magic, magics_class
+    from IPython.core.magic_arguments import argument, magic_arguments
+
+    @magics_class
+    class Own(Magics):
+        @line_magic
+        @magic_arguments()
+        @argument("--resume", nargs="?")
+        def agent(self, line):
+            """Choose."""
+
+    shell.register_magics(Own)
+    install(shell, None)
+    assert offers(shell, "%agent --") == ["%agent --resume"]
+
+
+def test_completion_loads_no_price_list_before_it_is_asked_for_models():
+    code = "import llmproc_nb.notebook.completion, sys; print([m for m in ('genai_prices', 'pydantic', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_real_kernel_completes_over_the_wire():
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        client.execute(
+            "from llmproc_nb.notebook.completion import Known, install\ntable = [1]\ninstall(get_ipython(), Known(processes=('scout',)))",
+            reply=True,
+            timeout=30,
+        )
+        code = "%%agent scout\nlook at @ta"
+        content = client.complete(code, reply=True, timeout=30)["content"]
+        assert (content["matches"], content["cursor_start"], content["cursor_end"]) == (["table"], len(code) - 2, len(code))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

@@ -1,0 +1,322 @@
+"""Values in prompts, and what tools of the notebook return."""
+
+import asyncio
+import dataclasses
+import datetime
+import math
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from llmproc_nb.core.errors import PromptError
+from llmproc_nb.core.message import Document, Image, Text, user
+from llmproc_nb.core.tool import result_parts
+from llmproc_nb.notebook.sample import cut_text, tokens
+from llmproc_nb.notebook.template import render_prompt
+from llmproc_nb.notebook.values import tool_value
+from tests.turns import finished
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+SMALL = pd.DataFrame({"city": ["Oslo", "Rome"], "°C": [3.5, None]})
+SMALL_TEXT = (
+    "pandas DataFrame, 2 rows × 2 columns\ncolumn,dtype,missing\ncity,str,0\n°C,float64,1\nall rows as CSV:\ncity,°C\nOslo,3.5\nRome,\n"
+)
+
+
+def rendered(source, budget_tokens=2000, **names):
+    return render_prompt(source, names, lambda expression: eval(expression, {}, names), budget_tokens)
+
+
+def said(source, **names):
+    parts = rendered(source, **names)
+    assert len(parts) == 1
+    return parts[0].text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a {single} brace, {'a': {1}}, $x, ${y}, %s, #{z}",
+        "write to ann@example.org or git@host:path",
+        "A @ B and A@B and x @",
+        "`@property` and ``@x ` y``",
+        "```python\n@dataclass\nclass A: ...\n```\nrest",
+        "  ~~~\n  @x\n  ~~~",
+        "npm install @types/node, ask @ann@social.example, @font-face {}",
+        "@1 @- @@ https://host/@ann (see ann.@b)",
+        "an open {{ brace",
+        "}} and {}",
+        "",
+    ],
+)
+def test_everything_else_is_text(source):
+    assert rendered(source) == ((Text(text=source),) if source else ())
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="@{\\", exclude_categories=["Cs"])))
+def test_any_text_without_a_mark_comes_through_unchanged(source):
+    assert "".join(part.text for part in rendered(source)) == source
+
+
+def test_names_and_expressions_are_replaced_by_their_values():
+    assert said("Hi @name, {{1 + n}} of {{ {'a': {'b': n}} }} (@name) @name. @name: x '@name'", name="Ann", n=2) == (
+        'Hi Ann, 3 of {"a": {"b": 2}} (Ann) Ann. Ann: x \'Ann\''
+    )
+
+
+def test_expressions_may_hold_braces_strings_and_lines():
+    assert said("{{ {1: {2: 3}}[1][2] }}{{'}}'}}{{{'a': 1}['a']}}{{\n[x for x in 'ab']\n}}") == '3}}1["a", "b"]'
+
+
+def test_a_backslash_keeps_a_reference_as_text():
+    assert said(r"\@name and \{{n}} and \\ \@ \x @name", name="Ann") == r"@name and {{n}} and \\ \@ \x Ann"
+
+
+def test_values_stand_in_code_when_braces_ask_for_it():
+    assert said("```python\n{{f}}\n@name\n```", f="x = 1", name="Ann") == "```python\nx = 1\n@name\n```"
+
+
+def test_attributes_are_followed():
+    assert said("@df.shape columns, @p.name.", df=SMALL, p=Path("a/b.txt")) == "[2, 2] columns, b.txt."
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("@nme", r"prompt: there is no name 'nme' for @nme; did you mean @name? Write \@nme for text."),
+        ("@zzz", r"prompt: there is no name 'zzz' for @zzz; @name is the value of a variable of this notebook. Write \@zzz for text."),
+        ("{{nme}}", r"prompt: there is no name 'nme' for {{nme}}; did you mean 'name'? Write \{{ for two braces that stay."),
+        ("{{1/0}}", "prompt: {{1/0}} raised ZeroDivisionError: division by zero; nothing was sent."),
+        ("{{a b}}", r"prompt: {{a b}} is no Python expression; an expression belongs in {{…}}. Write \{{ for two braces that stay."),
+        ("{{}}", r"prompt: {{}} is no Python expression; an expression belongs in {{…}}. Write \{{ for two braces that stay."),
+        (
+            "@df.shpe",
+            "prompt: df has no attribute 'shpe'; did you mean @df.shape? Put a space before the full stop to end the reference at @df.",
+        ),
+        ("@df.head", "prompt: df.head is a method; {{df.head()}} is what it gives."),
+        (
+            "@srv:notes",
+            r"prompt: @srv:… is kept for resources of servers, and there are none yet; @srv followed by a space is the value of srv. "
+            r"Write \@srv for text.",
+        ),
+        ("@math", "prompt: math is the module math; a function, a value or text can be put into a prompt."),
+        ("@gen", "prompt: gen is a generator, which would be used up or never run; {{list(gen)}} is its items."),
+        ("@data", "prompt: data is 3 bytes that are neither an image nor UTF-8 text; decode them first."),
+    ],
+)
+def test_what_cannot_be_said_is_refused_before_anything_is_sent(source, message):
+    names = {"name": "Ann", "df": SMALL, "math": math, "gen": (x for x in "ab"), "data": b"\xff\xfe\xfd"}
+    with pytest.raises(PromptError) as caught:
+        rendered(source, **names)
+    assert str(caught.value) == message
+
+
+def test_a_small_frame_goes_whole_below_the_line_that_names_it():
+    assert said("Which rows of @df are odd?\nBe brief.", df=SMALL) == f"Which rows of df are odd?\n\ndf: {SMALL_TEXT}\nBe brief."
+
+
+def test_a_frame_on_its_own_line_stays_in_its_place_and_is_said_once():
+    assert said("Look:\n{{df}}\nand", df=SMALL) == f"Look:\ndf: {SMALL_TEXT}\nand"
+    assert said("@df or @df?", df=SMALL).count("Oslo") == 1
+
+
+@pytest.mark.parametrize("budget", [100, 300, 2000])
+def test_a_large_frame_is_sampled_within_the_budget_and_says_what_is_left_out(budget):
+    frame = pd.DataFrame({"n": range(10_000), "word": ["w" * 12] * 9_999 + [None]})
+    (part,) = rendered("@df", budget, df=frame)
+    assert tokens(part.text) <= budget + 10
+    assert "df: pandas DataFrame, 10,000 rows × 2 columns\ncolumn,dtype,missing\nn,int64,0\nword,str,1\n" in part.text
+    shown = sum(line.endswith("wwww") or line == "9999," for line in part.text.splitlines())
+    assert f"[{10_000 - shown:,} of 10,000 rows left out]" in part.text
+    assert part.text.rstrip().endswith("9999,")
+
+
+def test_wide_frames_long_cells_and_indexes_say_what_they_leave_out():
+    wide = said("@df", df=pd.DataFrame(np.zeros((3, 5000))))
+    assert "of 5,000 columns left out]" in wide
+    assert tokens(wide) < 4000
+    assert "… (1,000 characters)" in said("@df", df=pd.DataFrame({"a": ["x" * 1000]}))
+    dated = pd.DataFrame({"v": [1]}, index=pd.DatetimeIndex(["2026-01-02"], name="day"))
+    assert "index: DatetimeIndex day (datetime64" in said("@df", df=dated)
+    assert "2026-01-02,1" in said("@df", df=dated)
+    assert "no rows" in said("@df", df=SMALL.iloc[:0])
+    two = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
+    assert "('a', 'b'),int64,0" in said("@df", df=two)
+    assert "a,a\n1,2" in said("@df", df=pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+def test_series_and_arrays_say_their_type_and_size():
+    assert (
+        said("@s", s=pd.Series([1.5, None], name="x"))
+        == "s: pandas Series 'x', 2 values, float64, 1 missing\nall values as CSV:\nx\n1.5\n\"\"\n"
+    )
+    assert said("@a", a=np.arange(6).reshape(2, 3)) == "a: numpy array, 2 × 3, int64, all values:\n[[0, 1, 2], [3, 4, 5]]"
+    large = said("@a", a=np.zeros((1000, 1000)))
+    assert "a: numpy array, 1,000 × 1,000, float64, first " in large
+    assert "of 1,000,000 values left out]" in large
+    assert said("{{a.sum()}} {{a.dtype}}", a=np.arange(3)) == "3 dtype('int64')"
+
+
+class City(BaseModel):
+    name: str
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "True"),
+        (None, "None"),
+        (2.5, "2.5"),
+        (np.int64(3), "3"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (Path("a") / "b", "a/b"),
+        ([1, "é", None], '[1, "é", null]'),
+        ({"a": (1, 2)}, '{"a": [1, 2]}'),
+        (City(name="Oslo"), '{"name": "Oslo", "size": 1}'),
+        (Point(x=1), '{"x": 1}'),
+        (b"plain", "plain"),
+        (ValueError("no"), "ValueError: no"),
+        (user("hello"), "hello"),
+        (finished("The answer"), "The answer"),
+        (object, "object"),
+    ],
+)
+def test_values_are_said_in_their_own_form(value, text):
+    if value is object:
+        with pytest.raises(PromptError, match="is a type without Python source"):
+            rendered("@value", value=value)
+    else:
+        assert said("@value", value=value) == text
+
+
+def test_functions_and_classes_go_as_their_source():
+    assert said("Explain @tokens, please.", tokens=tokens).startswith("Explain tokens, please.\n\ndef tokens(text: str) -> int:\n")
+    assert said("@Point", Point=Point) == "@dataclasses.dataclass\nclass Point:\n    x: int\n"
+
+
+def test_a_long_value_is_cut_with_an_exact_note_and_a_text_never():
+    assert said("@d", d=list(range(5000))).endswith("characters left out]")
+    assert said("@t", t="x" * 100_000) == "x" * 100_000
+    assert cut_text("é" * 100, 10) == "é" * 20 + "\n[80 of 100 characters left out]"
+
+
+class Drawn:
+    def _repr_png_(self):
+        return PNG
+
+
+class Spoken:
+    def __init__(self, data):
+        self.data = data
+
+    def _ai_repr_(self, **kwargs):
+        return {name: value.format(**kwargs) if isinstance(value, str) else value for name, value in self.data.items()}
+
+    def _repr_png_(self):
+        raise AssertionError("the other view is asked")
+
+
+class SpokenLater:
+    async def _ai_repr_(self):
+        await asyncio.sleep(0)
+        return {"text/plain": "later"}
+
+
+class SpokenBadly:
+    def _ai_repr_(self, **kwargs):
+        raise KeyError("k")
+
+
+class Nteract:
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/plain": "p", "text/llm+plain": "for models"}
+
+
+def figure_like(module):
+    """An object as matplotlib or Pillow has them, by its module and its one method."""
+
+    def save(self, file, format=None, bbox_inches=None):
+        file.write(PNG)
+
+    kind = types.new_class("Figure", (), {}, lambda namespace: namespace.update(savefig=save, save=save))
+    kind.__module__ = module
+    return kind()
+
+
+@pytest.mark.parametrize("value", [PNG, Drawn(), figure_like("matplotlib.figure"), figure_like("PIL.Image"), Image(data=PNG)])
+def test_pictures_go_as_pictures_in_their_place(value):
+    assert rendered("see @fig now", fig=value) == (Text(text="see "), Image(media_type="image/png", data=PNG), Text(text=" now"))
+
+
+def test_an_object_says_itself_what_a_model_reads():
+    assert said("@v", v=Spoken({"text/plain": "b", "text/markdown": "a within {budget_tokens}"})) == "a within 2000"
+    assert rendered("@v", v=Spoken({"text/plain": "words", "image/png": PNG})) == (Text(text="words"), Image(data=PNG))
+    assert said("@v", v=SpokenLater()) == "later"
+    assert said("@v", v=Nteract()) == "for models"
+    with pytest.raises(PromptError, match=r"v._ai_repr_ raised KeyError: 'k'; nothing was sent"):
+        rendered("@v", v=SpokenBadly())
+    with pytest.raises(PromptError, match="gave nothing that a model reads"):
+        rendered("@v", v=Spoken({"text/html": "<b>"}))
+
+
+def test_an_async_view_works_where_a_loop_is_running():
+    async def inside():
+        return said("@v", v=SpokenLater())
+
+    assert asyncio.run(inside()) == "later"
+
+
+def test_core_parts_are_left_as_they_are():
+    document = Document(media_type="application/pdf", data=b"%PDF")
+    assert rendered("{{[d, t]}}", d=document, t=Text(text="x")) == (document, Text(text="x"))
+
+
+def test_lone_surrogates_never_reach_a_prompt():
+    assert said("a\ud800 @s", s="\udfff") == "a\ufffd \ufffd"
+
+
+def test_a_tool_that_returns_a_frame_gives_its_shape_and_a_sample():
+    assert tool_value(SMALL) == SMALL_TEXT
+    assert tool_value({"rows": SMALL, "n": 1}) == {"rows": SMALL_TEXT, "n": 1}
+    assert result_parts(tool_value(pd.DataFrame({"n": range(100_000)})))[0].text.startswith("pandas DataFrame, 100,000 rows × 1 column\n")
+
+
+@pytest.mark.parametrize(
+    "value", [None, "text", 3, b"x", [1, 2], {"a": [1]}, (1, "b"), Point(x=1), City(name="x"), ValueError("x"), [Text(text="x")]]
+)
+def test_what_the_core_handles_is_returned_unchanged(value):
+    assert tool_value(value) is value or tool_value(value) == value
+    assert type(tool_value(value)) is type(value)
+
+
+def test_a_tool_that_draws_gives_a_picture():
+    picture = Image(media_type="image/png", data=PNG)
+    assert result_parts(tool_value(Drawn())) == (picture,)
+    assert result_parts(tool_value([Drawn(), "and", {"a": 1}])) == (picture, Text(text="and"), Text(text='{\n  "a": 1\n}'))
+    assert tool_value({"fig": Drawn()}) == {"fig": "[image left out: return it by itself or in a list]"}
+    assert tool_value(finished("The answer")) == "The answer"
+
+
+class DrawnBadly:
+    def _repr_png_(self):
+        raise RuntimeError("no screen")
+
+    def __repr__(self):
+        return "<plot>"
+
+
+def test_a_tool_whose_value_cannot_be_shown_has_still_run():
+    assert "raised KeyError" in tool_value(SpokenBadly())
+    assert tool_value(DrawnBadly()) == "<plot>\n[DrawnBadly._repr_png_ raised RuntimeError: no screen]"

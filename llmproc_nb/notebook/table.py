@@ -24,7 +24,7 @@ def table_html(rows: Iterable[Sequence[Any]], columns: Sequence[Any] = ()) -> st
 
 
 def _cells(tag: str, values: Sequence[Any]) -> str:
-    return "".join(f'<{tag} align="left">{"" if value is None else escape(str(value))}</{tag}>' for value in values)
+    return "".join(f'<{tag} style="text-align:left">{"" if value is None else escape(str(value))}</{tag}>' for value in values)
 
 
 def error_html(error: BaseException | str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from kernels import Kernel
 
@@ -223,3 +225,30 @@ def test_unloading_takes_everything_back():
         assert with_ext.run("%reload_ext llmproc_nb\n%agent").status == "ok"
     finally:
         with_ext.close()
+
+
+def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):
+    setup = SETUP + f"\n%config AgentMagics.log_dir = {str(tmp_path)!r}"
+    first = Kernel(LLMPROC_NB_LOG="")
+    try:
+        first.run(setup)
+        first.run("%%agent keeps -p prog --tools where,block\nhello")
+        first.client.execute("%%agent keeps\nblock please")
+        deadline = time.monotonic() + 10
+        while not any("tool_started" in path.read_text() for path in tmp_path.glob(".llmproc/*.jsonl")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        first.manager.provisioner.process.kill()
+    finally:
+        first.close()
+    second = Kernel(LLMPROC_NB_LOG="")
+    try:
+        second.run(setup)
+        ran = second.run("%agent --resume")
+        assert ran.status == "ok", ran.outputs
+        assert "block" in ran.data()[0] and "keeps" in ran.data()[0]
+        said = second.run("[message.role for message in keeps.messages], keeps.messages[-1].tool_results[0].text").data()[0]
+        assert "whether it took effect is unknown" in said and said.count("assistant") == 2
+        assert second.run("%%agent keeps\ngo on").data() == ["keeps (scripted: no model answered): two"]
+    finally:
+        second.close()

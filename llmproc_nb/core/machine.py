@@ -48,6 +48,10 @@ class Drivers(Protocol):
         """Functions, tools and wishes by name, as a toolset. Raises ProgramError or ToolDeclarationError."""
         ...
 
+    def linked(self, program: Program) -> dict[str, Program]:
+        """All programs that can be reached by links, by path. Raises ProgramError."""
+        ...
+
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         """The system prompt with all that a program adds to it, and what to warn about."""
         ...
@@ -107,6 +111,7 @@ class Machine:
     ) -> Process:
         """Make a process from a program: its tools and provider are resolved, its system prompt is made now. Raises ProgramError."""
         wanted = self.drivers.tools((*program.tools, *tools), program)
+        linked = self.drivers.linked(program) if program.linked else {}
         provider, limiter = self._provider(program)
         with self._lock:
             name = name or program.name
@@ -126,6 +131,7 @@ class Machine:
                 provider=provider,
                 limiter=limiter,
                 lineage=self._lineage(name, parent),
+                linked=linked,
                 parent=parent,
             )
             self.processes[pid] = process

@@ -42,11 +42,12 @@ class Process:
         provider: Provider,
         limiter: Limiter,
         lineage: str,
+        linked: Mapping[str, Program] | None = None,
         parent: Process | None = None,
     ) -> None:
         self.machine, self.pid, self.name, self.program, self.lineage, self.parent = machine, pid, name, program, lineage, parent
         self.head, self.tools, self.provider, self.limiter = head, tools, provider, limiter
-        self.first = head
+        self.first, self.linked = head, dict(linked or {})
         self.usage = Usage()
         self.alive = True
         self.running: Run | None = None

@@ -102,6 +102,10 @@ class LateDrivers:
             tool = msgspec.structs.replace(tool, access=wish.access)
         return tool.renamed(wish.alias) if wish.alias else tool
 
+    def linked(self, program: Program) -> dict[str, Program]:
+        """All programs that can be reached by links, by path; each is read once, as it is on disk now."""
+        return load(f"{HERE}.files:load_linked")(program)  # type: ignore[no-any-return]
+
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         """The system prompt with all that a program adds to it, and what to warn about."""
         warnings = [f"{note.place}: {note.text}" for note in program.notes if note.kind != "superseded"]

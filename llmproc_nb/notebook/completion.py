@@ -264,7 +264,7 @@ def install(ip: InteractiveShell, notebook: Any = None) -> Callable[[], None]:
         before = line[: asked.cursor_position]
         if asked.cursor_line and lines[0].lstrip().startswith("%%agent"):
             text = "\n".join([*lines[1 : asked.cursor_line], before])
-            return result(*complete_body(text, _shown(ip)))
+            return result(*complete_body(text, shown_names(ip)))
         if before.lstrip().startswith("%"):
             return result(*complete_word(line, asked.cursor_position, notebook if isinstance(notebook, Known) else known_of(ip, notebook)))
         return result("", [])
@@ -280,7 +280,7 @@ def install(ip: InteractiveShell, notebook: Any = None) -> Callable[[], None]:
     return uninstall
 
 
-def _shown(ip: InteractiveShell) -> dict[str, Any]:
+def shown_names(ip: InteractiveShell) -> dict[str, Any]:
     """The names somebody made in this shell; not those it was born with."""
     hidden = ip.user_ns_hidden
     return {name: value for name, value in ip.user_ns.items() if name not in hidden or hidden[name] is not value}
@@ -297,4 +297,4 @@ def known_of(ip: InteractiveShell, notebook: Any) -> Known:
             if name in MAGICS and isinstance(parser, argparse.ArgumentParser):
                 parsers[marks + name] = parser
     living = tuple(dict.fromkeys(process.name for process in processes if process.alive))
-    return Known(namespace=_shown(ip), processes=living, parsers=parsers)
+    return Known(namespace=shown_names(ip), processes=living, parsers=parsers)

@@ -47,8 +47,14 @@ def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:
     if where == "0":
         return None, {}
     path = notebook.path
-    folder = Path(where) if where else path.parent if path is not None and path.parent.is_dir() else Path.cwd()
-    return jsonl.open_store(folder, path.stem if path is not None else None, time.time_ns())
+    return jsonl.open_store(_log_folder(notebook), path.stem if path is not None else None, time.time_ns())
+
+
+def _log_folder(notebook: Notebook) -> Path:
+    """The folder in which `.llmproc` lies: the one that was chosen, or the notebook's own."""
+    where = os.environ.get("LLMPROC_NB_LOG") or notebook.settings.log_dir
+    path = notebook.path
+    return Path(where) if where else path.parent if path is not None and path.parent.is_dir() else Path.cwd()
 
 
 def _recording(notebook: Notebook) -> Path | None:
@@ -80,10 +86,12 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
 
 def resume(notebook: Notebook, log: str) -> Any:
     """Bring back the processes of an earlier run; gives a table of what was open in each."""
+    from llmproc_nb.notebook.completion import shown_names, tool_names
     from llmproc_nb.notebook.facts import Table
 
     logfile = load("llmproc_nb.drivers.logfile:LogFile")(log) if log else _newest_log(notebook)
-    functions = [value for name, value in notebook.ip.user_ns.items() if callable(value) and not name.startswith("_")]
+    namespace = shown_names(notebook.ip)
+    functions = [namespace[name] for name in tool_names(namespace)]
     found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
     for one in found:
         if one.process is not None:
@@ -102,8 +110,7 @@ def _listed(*names: tuple[str, ...]) -> list[str | None]:
 def _newest_log(notebook: Notebook) -> Any:
     """The newest log of this notebook that is not the one being written."""
     own = getattr(notebook.machine.log.store, "path", None)
-    path = notebook.path
-    folder = path.parent if path is not None and path.parent.is_dir() else Path.cwd()
+    path, folder = notebook.path, _log_folder(notebook)
     for file in load("llmproc_nb.drivers.logfile:list_logs")(folder, path.name if path is not None else None):
         if file != own:
             return load("llmproc_nb.drivers.logfile:LogFile")(file)

@@ -1,4 +1,8 @@
-"""A server in a process of its own that answers every model request at once, so that its CPU does not count. `with answering() as url:`"""
+"""A server in a process of its own that answers every model request at once, so that its CPU does not count. `with answering() as url:`
+
+It speaks Anthropic Messages, OpenAI Chat Completions and OpenAI Responses, streamed. Its answer is about 1,100 characters in pieces of 20.
+A body in which `QUESTION` stands after the last `RESULT` is answered with one call of the tool `look` instead.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,34 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-TEXT = "word " * 60
+JSON = dict[str, Any]
+
+WORDS = "The third column has eleven missing values and two outliers, which come from the merge of both tables in March. "
+TEXT = WORDS * 10
+PIECES = [TEXT[start : start + 20] for start in range(0, len(TEXT), 20)]
+ARGUMENTS = '{"column": "age", "rows": 20}'
+QUESTION = "QUESTION: what is in the column age? "
+RESULT = "RESULT: "
+TOOL = {
+    "name": "look",
+    "description": "Look at a column.",
+    "schema": {
+        "type": "object",
+        "properties": {"column": {"type": "string"}, "rows": {"type": "integer"}},
+        "required": ["column", "rows"],
+        "additionalProperties": False,
+    },
+}
 
 
-def _sse(events: list[tuple[str | None, dict | str]]) -> bytes:
+def prompt(number: int) -> str:
+    """What a person says in turn `number`: 200 to 2,000 characters, 1,000 on average, no two the same."""
+    return f"{number}. " + WORDS * (2, 6, 8, 18, 11)[number % 5]
+
+
+def _sse(events: list[tuple[str | None, JSON | str]]) -> bytes:
     lines = []
     for name, data in events:
         head = f"event: {name}\n" if name else ""
@@ -20,43 +47,72 @@ def _sse(events: list[tuple[str | None, dict | str]]) -> bytes:
     return "".join(lines).encode()
 
 
-def anthropic_body() -> bytes:
+def _named(events: list[JSON]) -> bytes:
+    return _sse([(event["type"], event) for event in events])
+
+
+def anthropic_body(*, tool: bool) -> bytes:
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
-    pieces = [TEXT[start : start + 30] for start in range(0, len(TEXT), 30)]
-    return _sse(
+    usage = {"input_tokens": 1000, "output_tokens": 1, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 50}
+    if tool:
+        block: JSON = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+        deltas = [{"type": "input_json_delta", "partial_json": ARGUMENTS[at : at + 10]} for at in range(0, len(ARGUMENTS), 10)]
+    else:
+        block = {"type": "text", "text": ""}
+        deltas = [{"type": "text_delta", "text": piece} for piece in PIECES]
+    ended = {"stop_reason": "tool_use" if tool else "end_turn", "stop_sequence": None}
+    return _named(
         [
-            ("message_start", {"type": "message_start", "message": {**message, "usage": {"input_tokens": 10, "output_tokens": 1}}}),
-            ("content_block_start", {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-            *[
-                ("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
-                for piece in pieces
-            ],
-            ("content_block_stop", {"type": "content_block_stop", "index": 0}),
-            ("message_delta", {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 60}}),
-            ("message_stop", {"type": "message_stop"}),
+            {"type": "message_start", "message": {**message, "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            *[{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas],
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 250}},
+            {"type": "message_stop"},
         ]
     )
 
 
-def chat_body() -> bytes:
-    pieces = [TEXT[start : start + 30] for start in range(0, len(TEXT), 30)]
+def chat_body(*, tool: bool) -> bytes:
     chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    return _sse(
-        [
+    if tool:
+        function = {"name": "look", "arguments": ""}
+        deltas: list[JSON] = [{"role": "assistant", "tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}]
+        for at in range(0, len(ARGUMENTS), 10):
+            deltas.append({"tool_calls": [{"index": 0, "function": {"arguments": ARGUMENTS[at : at + 10]}}]})
+    else:
+        deltas = [{"role": "assistant", "content": ""}, *[{"content": piece} for piece in PIECES]]
+    made = [{**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    made.append({**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if tool else "stop"}]})
+    made.append({**chunk, "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 250, "total_tokens": 1250}})
+    return _sse([*[(None, event) for event in made], (None, "[DONE]")])
+
+
+def responses_body(*, tool: bool) -> bytes:
+    if tool:
+        item: JSON = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "look", "status": "completed"}
+        whole, opened = {**item, "arguments": ARGUMENTS}, {**item, "arguments": ""}
+        where = {"item_id": "fc_1", "output_index": 0}
+        inner: list[JSON] = [
             *[
-                (None, {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]})
-                for piece in pieces
+                {"type": "response.function_call_arguments.delta", **where, "delta": ARGUMENTS[at : at + 10]}
+                for at in range(0, len(ARGUMENTS), 10)
             ],
-            (None, {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
-            (None, {**chunk, "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 60, "total_tokens": 70}}),
-            (None, "[DONE]"),
+            {"type": "response.function_call_arguments.done", **where, "arguments": ARGUMENTS, "name": "look"},
         ]
-    )
-
-
-def responses_body() -> bytes:
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
-    whole = {**item, "content": [{"type": "output_text", "text": TEXT, "annotations": []}]}
+    else:
+        item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+        part = {"type": "output_text", "text": TEXT, "annotations": []}
+        whole, opened = {**item, "content": [part]}, {**item, "content": []}
+        where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+        inner = [
+            {"type": "response.content_part.added", **where, "part": {**part, "text": ""}},
+            *[{"type": "response.output_text.delta", **where, "delta": piece, "logprobs": []} for piece in PIECES],
+            {"type": "response.output_text.done", **where, "text": TEXT, "logprobs": []},
+            {"type": "response.content_part.done", **where, "part": part},
+        ]
+    usage = {"input_tokens": 1000, "output_tokens": 250, "total_tokens": 1250}
+    details = {"input_tokens_details": {"cached_tokens": 900}, "output_tokens_details": {"reasoning_tokens": 0}}
     response = {
         "id": "resp_1",
         "object": "response",
@@ -67,28 +123,16 @@ def responses_body() -> bytes:
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
-        "usage": {
-            "input_tokens": 10,
-            "output_tokens": 60,
-            "total_tokens": 70,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
-        },
+        "usage": {**usage, **details},
     }
-    pieces = [TEXT[start : start + 30] for start in range(0, len(TEXT), 30)]
-    where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    part = {"type": "output_text", "text": "", "annotations": []}
     events = [
         {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
-        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
-        {"type": "response.content_part.added", **where, "part": part},
-        *[{"type": "response.output_text.delta", **where, "delta": piece, "logprobs": []} for piece in pieces],
-        {"type": "response.output_text.done", **where, "text": TEXT, "logprobs": []},
-        {"type": "response.content_part.done", **where, "part": {**part, "text": TEXT}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**opened, "status": "in_progress"}},
+        *inner,
         {"type": "response.output_item.done", "output_index": 0, "item": whole},
         {"type": "response.completed", "response": response},
     ]
-    return _sse([(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)])
+    return _named([{**event, "sequence_number": number} for number, event in enumerate(events)])
 
 
 BODIES = {b"/v1/messages": anthropic_body, b"/v1/chat/completions": chat_body, b"/v1/responses": responses_body}
@@ -98,14 +142,16 @@ def serve(listening: socket.socket) -> None:
     """Answer requests on kept-alive connections until killed."""
     import asyncio
 
-    made = {path: body() for path, body in BODIES.items()}
+    made = {(path, tool): body(tool=tool) for path, body in BODIES.items() for tool in (False, True)}
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(next((line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b"0"))
-            await reader.readexactly(length)
-            body = made[head.split(b" ")[1]]
+            asked = await reader.readexactly(length)
+            tool = asked.rfind(QUESTION.encode()) > asked.rfind(RESULT.encode())
+            path = head.split(b" ")[1].partition(b"?")[0]
+            body = made[path, tool]
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             await writer.drain()
 

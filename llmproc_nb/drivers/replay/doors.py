@@ -37,6 +37,9 @@ class LoggedDrivers:
     def window(self, model: str, provider: str) -> int | None:
         return None
 
+    def linked(self, program: Program) -> dict[str, Program]:
+        return {}
+
     def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
         raise LogError("a schema is not needed to run a log again")
 

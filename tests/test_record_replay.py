@@ -1,0 +1,107 @@
+"""Record a notebook against an API, then run it again without key, server or tools: the same outputs, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from kernels import Kernel
+from servers import Answer, LoopbackServer, anthropic_text, anthropic_tools, sse
+
+import llmproc_nb as lp
+
+TOOL = '''
+count = 0
+
+def measure(town: str) -> str:
+    """Measure the temperature."""
+    global count
+    count += 1
+    return f"{town}: 21 degrees"
+'''
+CELLS = [
+    "%load_ext llmproc_nb",
+    "%agent --model anthropic:claude-sonnet-5-5 --base-url {url} --mode {mode} --recording demo",
+    TOOL,
+    "%%agent scout --tools measure\nHow warm is it in Oslo and Bergen?",
+    "%%agent scout\nThank you. And why?",
+    "scout.get_last_message()",
+    "frame = %log messages\nframe[['role', 'depth', 'node']]",
+]
+
+
+def answer(request, n):
+    last = request.body["messages"][-1]["content"]
+    if last[-1]["type"] == "tool_result":
+        events = anthropic_text("Both have **21 degrees**.")
+    elif "why" in str(last):
+        events = anthropic_text("The sun. " * 50)
+    else:
+        events = anthropic_tools([("toolu_1", "measure", {"town": "Oslo"}), ("toolu_2", "measure", {"town": "Bergen"})])
+    return Answer(headers={"content-type": "text/event-stream"}, chunks=sse(events))
+
+
+def run_all(folder: Path, url: str, mode: str, **environ: str) -> tuple[list, str]:
+    """What each cell shows, and how often the tool ran."""
+    kernel = Kernel(LLMPROC_NB_STREAM="", LLMPROC_NB_LOG=str(folder), **environ)
+    try:
+        kernel.run(f"import os; os.chdir({str(folder)!r})")
+        shown = []
+        for source in CELLS:
+            ran = kernel.run(source.replace("{url}", url).replace("{mode}", mode))
+            assert ran.status == "ok", (source, ran.outputs)
+            shown.append([(kind, content.get("data", content.get("text"))) for kind, content in ran.outputs])
+        return shown[3:], kernel.run("count").data()[0]
+    finally:
+        kernel.close()
+
+
+def test_a_recorded_notebook_replays_to_the_same_bytes_without_key_server_or_tools(tmp_path):
+    with LoopbackServer(answer) as server:
+        live, ran = run_all(tmp_path, server.url, "record", ANTHROPIC_API_KEY="sk-secret-of-this-test")
+        assert (len(server.seen), ran) == (3, "2")
+        recorded = (tmp_path / "recordings/demo.jsonl").read_bytes()
+    for mode in ("replay", "auto"):
+        replayed, ran = run_all(tmp_path, "http://127.0.0.1:9", mode)
+        assert json.dumps(replayed) == json.dumps(live)
+        assert ran == "0"
+        assert (tmp_path / "recordings/demo.jsonl").read_bytes() == recorded
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"sk-secret" not in everything and b"Both have" in everything
+    log = lp.read_log(tmp_path / "recordings/demo.jsonl")
+    assert len(log.dialog()) == len(log.frames().messages) == 7
+
+
+def test_a_changed_prompt_is_a_miss_in_replay_and_asked_in_auto(tmp_path):
+    with LoopbackServer(answer) as server:
+        run_all(tmp_path, server.url, "record", ANTHROPIC_API_KEY="k")
+        for mode, asked in (("replay", 0), ("auto", 1)):
+            before = len(server.seen)
+            kernel = Kernel(LLMPROC_NB_STREAM="", ANTHROPIC_API_KEY="k")
+            try:
+                kernel.run(f"import os; os.chdir({str(tmp_path)!r})")
+                for source in [*CELLS[:4], "%%agent scout\nThank you. And why so?"]:
+                    ran = kernel.run(source.replace("{url}", server.url).replace("{mode}", mode))
+            finally:
+                kernel.close()
+            assert len(server.seen) - before == asked
+            if mode == "replay":
+                assert ran.error["ename"] == "ReplayMiss"
+                assert "“Thank you. And why?” is now “Thank you. And why so?”" in ran.error["evalue"]
+            else:
+                assert ran.status == "ok"
+
+
+@pytest.mark.parametrize("name", ["01-quickstart.ipynb", "02-replay-and-frames.ipynb"])
+def test_notebooks_make_sense_without_a_kernel(name, tmp_path):
+    from nbconvert import HTMLExporter, MarkdownExporter
+    from paths import ROOT
+
+    notebook = nbformat.read(ROOT / "notebooks" / name, 4)
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    assert "scripted: no model answered" in html and "scripted: no model answered" in text
+    nbformat.validate(notebook)
+    assert not notebook.metadata.get("widgets")

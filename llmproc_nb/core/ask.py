@@ -39,7 +39,7 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
     while True:
         attempts.count += 1
         draft = attempts.draft = Draft(provider.api, _first_marked(run, attempts))
-        async with limiter.slot(lambda why: run.delta(Delta("wait", why))) as began:
+        async with limiter.slot(clock.sleep, lambda why: run.delta(Delta("wait", why))) as began:
             run.write(
                 Asked,
                 node=request.head.id,
@@ -58,6 +58,7 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
                 if wait_s is None:
                     raise
                 fault = error
+                attempts.draft = None  # it is told and paid for in AttemptFailed: whoever stops the wait must not find it again
             else:
                 limiter.succeeded()
                 attempts.ended = clock.monotonic()
@@ -94,7 +95,7 @@ def _note_failure(run: Run, request: Request, attempts: Attempts, error: Provide
     assert draft is not None
     usage = spent(run, draft)
     run.spend(usage)
-    run.write(
+    run.keep(
         AttemptFailed,
         digest=request.digest,
         attempt=attempts.count,

@@ -7,10 +7,13 @@ overload pauses everyone. Used from the owner loop only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from llmproc_nb.core.errors import Overloaded, ProviderError, RateLimited, ServerFailed
+
+MAX_PAUSE_S = 60.0
+SHORTEST_PAUSE_S = 0.001
 
 
 class Limiter:
@@ -20,28 +23,38 @@ class Limiter:
         self.limit, self.most = start, most
         self.active = 0
         self._monotonic = monotonic
-        self._free = asyncio.Condition()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._paused_until = 0.0
         self._last_cut = -1.0
 
     @asynccontextmanager
-    async def slot(self, on_wait: Callable[[str], None]) -> AsyncIterator[float]:
+    async def slot(self, sleep: Callable[[float], Awaitable[None]], on_wait: Callable[[str], None]) -> AsyncIterator[float]:
         """A slot for one request; gives the time it was had. `on_wait` hears what is waited for, if anything."""
-        async with self._free:
-            if self.active >= int(self.limit):
-                on_wait(f"{self.active} requests under way")
-                await self._free.wait_for(lambda: self.active < int(self.limit))
-            self.active += 1
+        if self.active >= int(self.limit):
+            on_wait(f"{self.active} requests under way")
+            while self.active >= int(self.limit):
+                await self._released()
+        self.active += 1
         try:
-            pause = self._paused_until - self._monotonic()
-            if pause > 0:
+            # the pause may have become longer meanwhile
+            while (pause := self._paused_until - self._monotonic()) > SHORTEST_PAUSE_S:
                 on_wait(f"the API asked for a pause of {pause:.0f} s")
-                await asyncio.sleep(pause)
+                await sleep(pause)
             yield self._monotonic()
+        finally:  # without an await: one who is cancelled twice must give the slot back, too
+            self.active -= 1
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+
+    async def _released(self) -> None:
+        """Wait until somebody gives a slot back."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
         finally:
-            async with self._free:
-                self.active -= 1
-                self._free.notify_all()
+            self._waiting.discard(waiting)
 
     def succeeded(self) -> None:
         self.limit = min(self.most, self.limit + 1 / self.limit)
@@ -51,5 +64,7 @@ class Limiter:
         now = self._monotonic()
         if isinstance(error, RateLimited) and began > self._last_cut:
             self.limit, self._last_cut = max(1.0, self.limit / 2), now
-        if isinstance(error, RateLimited | Overloaded | ServerFailed) and error.retry_after_s:
+        pauses = isinstance(error, RateLimited | Overloaded | ServerFailed)
+        # a longer pause is nobody's to sit out: each request is told so by the API itself
+        if pauses and error.retry_after_s and error.retry_after_s <= MAX_PAUSE_S:
             self._paused_until = max(self._paused_until, now + error.retry_after_s)

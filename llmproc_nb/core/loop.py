@@ -60,11 +60,26 @@ class Run:
         self.tool_runs: list[ToolRun] = []
         self.nodes: list[Node] = []
         self.detail: str | None = None
+        self.unkept: LogError | None = None
 
     def write(self, kind: type[E], **fields: Any) -> E:
         event = self.machine.log.write(kind, pid=self.process.pid, call=self.number, cell=self.cell, **fields)
+        self.unkept = None  # the store writes what waited before anything else
         self._show(self._on_event, event)
         return event
+
+    def keep(self, kind: type[E], **fields: Any) -> int:
+        """Write what has happened already, and give its seq; 0 where the log cannot take it now, which ends the call at its next step."""
+        try:
+            return self.write(kind, **fields).seq
+        except LogError as error:
+            self.unkept = self.unkept or error
+            return 0
+
+    def check_log(self) -> None:
+        """Raises LogError where something that happened is not on disk."""
+        if self.unkept is not None:
+            raise self.unkept
 
     def delta(self, delta: Delta) -> None:
         """Pass a piece of a reply on to the live view."""
@@ -105,7 +120,10 @@ class Run:
         self.process.spend(usage)
 
     def append(self, message: Message, results: tuple[int, ...] = ()) -> Node:
-        node = self.process.append(message, call=self.number, cell=self.cell, results=results)
+        try:
+            node = self.process.append(message, call=self.number, cell=self.cell, results=results)
+        except LogError as error:  # the process stands on the node all the same, and the log has it for later
+            node, self.unkept = self.process.head, self.unkept or error
         self.nodes.append(node)
         return node
 
@@ -122,7 +140,9 @@ class Run:
             try:
                 node = self.append(self.message)
                 self.write(Called, node=node.id, before=before.id)
-                reason, fault = await self._steps(began), ""
+                ended = await self._steps(began)
+                self.check_log()
+                reason, fault = ended, ""
             except asyncio.CancelledError:
                 reason, fault = ("interrupted" if self.process.alive else "killed"), ""
             except LlmprocError as error:
@@ -148,10 +168,12 @@ class Run:
 
     async def _steps(self, began: float) -> str:
         for step in range(10**9):
+            self.check_log()
             stop = self.process.limit_reached(self.limits, steps=step, seconds=self.machine.clock.monotonic() - began)
             if stop is not None:
                 return stop
             reply = await self._reply()
+            self.check_log()
             calls = reply.message.tool_calls
             if calls and reply.stop in ("max_tokens", "context_window", "refusal"):
                 self._answer(*refuse_all(self, self.process.head, CUT_OFF))
@@ -191,7 +213,7 @@ class Run:
         node = self.append(message)
         duration_s = (attempts.ended or self.machine.clock.monotonic()) - attempts.began
         replayed = attempts.draft is not None and attempts.draft.replayed
-        self.write(
+        self.keep(
             Replied,
             node=node.id,
             digest=request.digest,
@@ -224,7 +246,7 @@ class Run:
 
     def _answer(self, runs: list[ToolRun], seqs: list[int]) -> None:
         self.tool_runs += runs
-        self.append(Message(role="tool", parts=tuple(run.result for run in runs)), tuple(seqs))
+        self.append(Message(role="tool", parts=tuple(run.result for run in runs)), tuple(seqs) if all(seqs) else ())
 
     def _result(self, reason: str, duration_s: float) -> RunResult:
         text = next((node.message.text for node in reversed(self.nodes) if node.message.role == "assistant"), "")

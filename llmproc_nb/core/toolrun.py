@@ -6,13 +6,14 @@ import asyncio
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
 from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
-from llmproc_nb.core.owner import in_worker
+from llmproc_nb.core.owner import ToolExit, in_worker
 from llmproc_nb.core.result import ToolRun
 from llmproc_nb.core.tool import ResultParts, Tool, read_arguments, result_parts
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.loop import Run
 
 AT_ONCE = 32
+GRACE_S = 0.2
 
 CUT_OFF = "not run: the reply was cut off before this call was complete"
 NOT_RUN = "not run: the call was interrupted before this tool started"
@@ -35,14 +37,14 @@ async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], boo
     calls = node.message.tool_calls
     gate = asyncio.Semaphore(AT_ONCE)
     tasks = [asyncio.create_task(_one(run, node, position, call, gate)) for position, call in enumerate(calls)]
-    whole = True
-    try:
-        await asyncio.wait(tasks)
-    except asyncio.CancelledError:
-        whole = False
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    whole, waiting = True, set(tasks)
+    while waiting:
+        try:
+            _, waiting = await asyncio.wait(waiting)
+        except asyncio.CancelledError:  # it may come more than once: who is impatient must not leave calls without an answer
+            whole = False
+            for task in tasks:
+                task.cancel()
     fault = next((error for task in tasks if (error := task.exception()) is not None), None)
     if fault is not None:
         raise fault
@@ -60,6 +62,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     clock = run.machine.clock
     began: float | None = None
     arguments: dict[str, Any] | str = call.arguments
+    deadline = asyncio.timeout(None)
     try:
         async with gate:
             recorded = run.machine.recorded_tool(node.id, position, run.process.lineage)
@@ -71,24 +74,28 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
             run.write(ToolStarted, node=node.id, position=position, call_id=call.id, name=call.name, arguments=call.arguments)
             await run.tell("tool_start", call.name, arguments)
             began = clock.monotonic()
-            async with asyncio.timeout(tool.timeout_s):
+            deadline = asyncio.timeout(tool.timeout_s)
+            async with deadline:
                 value = await _invoke(run, tool, checked)
             parts, outcome = result_parts(run.machine.show(value)), "ran"
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
-    except TimeoutError:
-        seconds = clock.monotonic() - (began or 0.0)
-        parts, outcome = (Text(text=f"no result within {seconds:.0f} s; whether it took effect is unknown"),), "timed_out"
-    except (ReplayMiss, LogError):
+    except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
+    except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
+        run.unkept = run.unkept or error
+        parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "failed"
     except LlmprocError as error:
         parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
-        parts, outcome = (Text(text=clean(f"{type(error).__name__}: {error}")),), "failed"
+        parts, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
+        if isinstance(error, TimeoutError) and deadline.expired():
+            parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
     duration_s = 0.0 if began is None else clock.monotonic() - began
     made = _answer(run, node, position, call, parts, outcome, duration_s, arguments=arguments)
-    if outcome not in ("interrupted",):
-        await run.tell("tool_end", call.name, made[0].result)
+    if outcome != "interrupted":
+        with suppress(asyncio.CancelledError):  # the answer stands, whoever is told of it
+            await run.tell("tool_end", call.name, made[0].result)
     return made
 
 
@@ -110,13 +117,13 @@ def _answer(
         except ToolError:
             arguments = call.arguments
     result = ToolResult(call_id=call.id, name=call.name, content=parts, is_error=outcome != "ran")
-    event = run.write(
+    seq = run.keep(
         ToolRan, node=node.id, position=position, name=call.name, result=result, outcome=outcome, duration_s=duration_s, replayed=replayed
     )
     tool_run = ToolRun(
         name=call.name, arguments=arguments, result=result, outcome=outcome, duration_s=duration_s, position=position, replayed=replayed
     )
-    return tool_run, event.seq
+    return tool_run, seq
 
 
 def _find(run: Run, call: ToolCall) -> Tool:
@@ -134,9 +141,28 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
     given = {name: process if kind == "process" else {"process": process} for name, kind in tool.inject.items()}
     function: Callable[[], Any] = functools.partial(tool.function, **arguments, **given)
     if inspect.iscoroutinefunction(inspect.unwrap(tool.function)) or inspect.iscoroutinefunction(getattr(tool.function, "__call__", None)):  # noqa: B004
-        return await function()
+        return await _released(function)
     if tool.where == "main" and run.on_main is not None:
         value = await asyncio.wrap_future(run.on_main(function))
     else:
         value = await in_worker(function)
     return await value if inspect.isawaitable(value) else value
+
+
+async def _released(function: Callable[[], Awaitable[Any]]) -> Any:
+    """What a coroutine function gives. One that does not heed its end is left behind: it must not keep the call from ending."""
+
+    async def body() -> Any:
+        try:
+            return await function()
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ToolExit(error) from None
+
+    task = asyncio.create_task(body())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task}, timeout=GRACE_S)
+        task.add_done_callback(lambda left: left.cancelled() or left.exception())
+        raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -148,13 +148,22 @@ def _status_fault(error: BaseException, place: str) -> ProviderError:
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", {})
     return fault(
-        _message(body) or _short(error),
+        _without_keys(_message(body) or _short(error), getattr(response, "request", None)),
         place=place,
         status=getattr(error, "status_code", None),
         types=(getattr(error, "code", None), getattr(error, "type", None), *_types(body)),
         retry_after=retry_after_s(headers),
         request_id=headers.get("request-id") or headers.get("x-request-id"),
     )
+
+
+def _without_keys(message: str, request: Any) -> str:
+    """The message without the key the request was made with: some servers repeat it when they refuse it."""
+    sent = getattr(request, "headers", {})
+    for name in ("authorization", "x-api-key", "api-key"):
+        key = (sent.get(name) or "").removeprefix("Bearer ").strip()
+        message = message.replace(key, "(the key)") if len(key) > 7 else message
+    return message
 
 
 def _never_connected(error: BaseException | None) -> bool:
@@ -201,6 +210,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         if value.replace(".", "", 1).isdigit():
             return float(value)
         when = parsedate_to_datetime(value)
-        return max(0.0, (when - datetime.now(when.tzinfo)).total_seconds())
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)  # "-0000": UTC, wherever this runs
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
     except ValueError:
         return None

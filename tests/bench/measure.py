@@ -37,10 +37,12 @@ class Ratio:
         """`met`, `missed`, or nothing where there is no mark."""
         return "" if self.most is None else "met" if self.value <= self.most else "missed"
 
-    def __str__(self) -> str:
+    def line(self, *, judged: bool) -> str:
+        """The ratio as a line of text, with its mark; without a verdict where the numbers mean nothing."""
         shown = f"{self.value:,.3g}" if self.value < 100 else f"{self.value:,.0f}"
-        mark = f"mark {self.mark or f'≤ {self.most:g}{self.unit}'}: {self.verdict}" if self.most is not None else ""
-        return f"  {self.name:<72} {shown + self.unit:>9}   {mark}".rstrip()
+        mark = f"mark {self.mark or f'≤ {self.most:g}{self.unit}'}" if self.most is not None else ""
+        verdict = f": {self.verdict}" if mark and judged else ""
+        return f"  {self.name:<72} {shown + self.unit:>9}   {mark}{verdict}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,13 @@ class Table:
     ratios: list[Ratio] = field(default_factory=list)
     left_out: Sequence[str] = ()
 
-    def __str__(self) -> str:
+    def text(self, *, judged: bool = True) -> str:
+        """The table as text, its ratios below it."""
         lines = [self.title, "  " + " " * 40 + "".join(f"{column:>12}" for column in self.columns)]
         lines += [f"  {name:<40}" + "".join(f"{_shown(value):>12}" for value in values) for name, values in self.rows.items()]
         if self.left_out:
             lines.append(f"  not installed: {', '.join(self.left_out)}")
-        return "\n".join([*lines, *map(str, self.ratios)])
+        return "\n".join([*lines, *(ratio.line(judged=judged) for ratio in self.ratios)])
 
 
 def _shown(value: float | str) -> str:

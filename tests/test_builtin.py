@@ -253,7 +253,7 @@ def test_paths_out_of_the_folder_are_refused_in_every_form(tools: dict[str, Tool
         ("no/such", "there is no file 'no/such'."),
         ("data.bin", "'data.bin' is no text (4 bytes); text files and PNG, JPEG, GIF and WebP pictures are possible."),
         ("pipe", "'pipe' is no ordinary file; a text file or a picture is needed."),
-        ("a\0b", "'a\\x00b' is no path (embedded null byte); a path relative to the working folder is needed."),
+        ("a\0b", "'a\\x00b' cannot be a path; a path relative to the working folder is needed."),
     ],
 )
 def test_what_cannot_be_read_is_told_with_what_could(tools: dict[str, Tool], tmp_path: Path, path: str, told: str) -> None:

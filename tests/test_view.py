@@ -281,9 +281,9 @@ def test_a_tail_inside_code_is_shown_as_code():
 
 def test_tables_errors_and_dry_runs():
     assert table_html([["<b>", None], [1, "$5"]], ["a", "b"]) == (
-        '<table><thead><tr><th align="left">a</th><th align="left">b</th></tr></thead><tbody>'
-        '<tr><td align="left">&lt;b&gt;</td><td align="left"></td></tr>'
-        '<tr><td align="left">1</td><td align="left"><span>$</span>5</td></tr></tbody></table>'
+        '<table><thead><tr><th style="text-align:left">a</th><th style="text-align:left">b</th></tr></thead><tbody>'
+        '<tr><td style="text-align:left">&lt;b&gt;</td><td style="text-align:left"></td></tr>'
+        '<tr><td style="text-align:left">1</td><td style="text-align:left"><span>$</span>5</td></tr></tbody></table>'
     )
     assert "PersonError: a &lt;b&gt;." in error_html(PersonError("a <b>"))
     made = dry_run_bundle({"model": "m", "image": "A" * 9000}, tokens=1234, cost_usd=0.00123)

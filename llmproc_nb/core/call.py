@@ -56,15 +56,22 @@ class Call:
 
     def _began(self, task: asyncio.Task[Any]) -> None:
         self._task = task
+        task.add_done_callback(self._ended)
         if self._cancelled:
             task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not self._future.done():  # cancelled before its first step
+            self._future.set_exception(self._not_begun())
+
+    def _not_begun(self) -> CallStateError:
+        return CallStateError("the call was stopped before it began", place=self.process.name)
 
     async def _run(self, body: Coroutine[Any, Any, RunResult]) -> None:
         try:
             result = await body
         except BaseException as error:  # whoever waits gets the error, whatever it is; the owner loop must live on
-            gone = CallStateError("the call was stopped before it began", place=self.process.name)
-            self._future.set_exception(gone if isinstance(error, asyncio.CancelledError) else error)
+            self._future.set_exception(self._not_begun() if isinstance(error, asyncio.CancelledError) else error)
         else:
             self._future.set_result(result)
 

@@ -48,7 +48,11 @@ def _blocks(message: Message) -> list[_Block]:
         parts = sorted(parts, key=lambda part: not isinstance(part, ToolResult))
     own = message.api == API
     blocks = [block for part in parts if (block := _block(part, own=own))]
-    return _without_open_server_calls(blocks) if message.interrupted else blocks
+    if message.interrupted:
+        blocks = _without_open_server_calls(blocks)
+    while message.role == "assistant" and blocks and blocks[-1].get("type") in ("thinking", "redacted_thinking"):
+        blocks.pop()  # the API refuses a message that ends in a thought
+    return blocks
 
 
 def _without_open_server_calls(blocks: list[_Block]) -> list[_Block]:

@@ -83,8 +83,8 @@ class Folder:
     def _inside(self, asked: str) -> Path:
         try:
             path = (self.root / asked).resolve()
-        except (ValueError, RuntimeError, OSError) as error:  # a NUL in it, links in a circle, a name too long
-            raise ToolError(f"{asked!r:.100} is no path ({error})", right="a path relative to the working folder is needed") from None
+        except (ValueError, RuntimeError, OSError):  # a NUL in it, links in a circle, a name too long
+            raise ToolError(f"{asked!r:.100} cannot be a path", right="a path relative to the working folder is needed") from None
         if not path.is_relative_to(self.root):
             right = "only what is in the working folder can be read"
             raise ToolError(

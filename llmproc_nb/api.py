@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +21,9 @@ from llmproc_nb.core import program as core_program
 from llmproc_nb.core.machine import Recorded
 from llmproc_nb.drivers.table import LateDrivers, load
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _default: list[Machine] = []
+_makers: list[Callable[[], Machine]] = []
 
 
 class Program(core_program.Program, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,8 +87,20 @@ def default_machine() -> Machine:
     """
     with _lock:
         if not _default:
-            _default.append(_make_default())
+            made = _makers[-1]() if _makers else _make_default()
+            if not _default:
+                _default.append(made)
         return _default[0]
+
+
+def default_machine_if_made() -> Machine | None:
+    return _default[0] if _default else None
+
+
+def make_default_with(maker: Callable[[], Machine]) -> Callable[[], None]:
+    """Have the default machine made by a notebook, so that its processes and Python's are the same ones; gives what takes it back."""
+    _makers.append(maker)
+    return lambda: _makers.remove(maker)
 
 
 def set_default_machine(machine: Machine | None) -> None:

@@ -31,7 +31,15 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_steps: int | None = None
 
     def over(self, other: Choice) -> Choice:
-        """These choices, and the other's where these say nothing."""
+        """These choices, and the other's where these say nothing.
+
+        A provider and an address belong to the model they were chosen with, and a model to its program: a new one drops them, or a key
+        would go to a server it is not meant for.
+        """
+        if self.program is not None:
+            other = Choice(max_steps=other.max_steps)
+        elif self.model is not None or self.provider is not None:
+            other = msgspec.structs.replace(other, provider=None, base_url=None)
         return Choice(
             **{name: value if (value := getattr(self, name)) is not None else getattr(other, name) for name in self.__struct_fields__}
         )
@@ -105,6 +113,6 @@ def _default_model(environ: Mapping[str, str]) -> str:
             return model
     raise PersonError(
         "no model is chosen and no API key is set",
-        right="`%agent --program programs/quickstart.toml` works offline, `%agent --model anthropic:claude-sonnet-5-5` needs a key",
+        right="`%agent --program FILE` takes a program, a scripted one works offline; `%agent --model claude-sonnet-5-5` needs a key",
         step="See `%agent?`.",
     )

@@ -595,7 +595,7 @@ def test_a_log_gives_frames_events_and_csv(logged: Path):
     (row,) = [json.loads(line) for line in calls.stdout.splitlines()]
     assert (row["process"], row["requests"], row["text"]) == ("counts", 2, "It is 4.")
     table = jupyter_llmproc(logged, "log", "counts.jsonl", "--frame", "messages", "--csv").stdout.splitlines()
-    assert (table[0].split(",")[0], len(table)) == ("node", 6)
+    assert (table[0].split(",")[0], len(table)) == ("depth", 6)
     assert "calculator" in jupyter_llmproc(logged, "log", "counts.jsonl", "--frame", "tools").stdout
     events = [json.loads(line) for line in jupyter_llmproc(logged, "log", "counts.jsonl", "--json").stdout.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

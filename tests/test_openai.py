@@ -236,7 +236,7 @@ def test_chat_gets_every_kind_of_part_in_its_own_form() -> None:
             {
                 "role": "assistant",
                 "content": "Let me add.",
-                "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "add", "arguments": "{ bad"}}],
+                "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "add", "arguments": '{"INVALID_JSON":"{ bad"}'}}],
             },
             {"role": "tool", "tool_call_id": "t1", "content": "3\n[1 attached below]"},
             {

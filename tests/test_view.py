@@ -48,7 +48,7 @@ def test_html_folds_thinking_and_tool_calls_and_says_that_no_model_answered():
         "<strong>scout</strong> · demo · scripted:demo-1 <span",
         ">scripted: no model answered</span>",
         "<summary>thinking · 2 characters</summary>",
-        "<summary>tool <code>search</code> · 10 characters</summary>",
+        "<summary>tool <code>search(query=&quot;x&quot;)</code> · 10 characters</summary>",
         "&quot;query&quot;: &quot;x&quot;",
         ">three rows</pre>",
         "<p>It is <strong>42</strong>.</p>",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from llmproc_nb.core.errors import ProviderError, RateLimited, Unreachable
+from llmproc_nb.core.errors import GarbledReply, ProviderError, RateLimited, Unreachable
 from llmproc_nb.core.event import Asked, AttemptFailed
 from llmproc_nb.core.provider import Delta, Draft, Reply, Request
 from llmproc_nb.core.usage import Usage
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 8
 MAX_ATTEMPTS_UNREACHABLE = 3
+MAX_ATTEMPTS_UNREADABLE = 5
 MAX_WAIT_S = 30.0
 MAX_RETRY_AFTER_S = 60.0
 
@@ -53,7 +54,7 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
                 reply = await provider.ask(request, draft)
             except ProviderError as error:
                 limiter.failed(error, began)
-                wait_s = _wait_s(error, attempts.count, clock.jitter())
+                wait_s = _wait_s(error, attempts.count, clock.jitter(), heard=bool(draft))
                 _note_failure(run, request, attempts, error, wait_s)
                 if wait_s is None:
                     raise
@@ -76,9 +77,13 @@ def _first_marked(run: Run, attempts: Attempts):  # type: ignore[no-untyped-def]
     return read
 
 
-def _wait_s(error: ProviderError, attempt: int, jitter: float) -> float | None:
-    """How long to wait before the next attempt; None to give up."""
-    most = MAX_ATTEMPTS_UNREACHABLE if isinstance(error, Unreachable) else MAX_ATTEMPTS
+def _wait_s(error: ProviderError, attempt: int, jitter: float, *, heard: bool) -> float | None:
+    """How long to wait before the next attempt; None to give up. `heard`: a piece of a reply had come."""
+    most = MAX_ATTEMPTS
+    if isinstance(error, Unreachable):
+        most = MAX_ATTEMPTS_UNREACHABLE
+    elif isinstance(error, GarbledReply) and not heard:
+        most = MAX_ATTEMPTS_UNREADABLE
     if not error.retryable or attempt >= most:
         return None
     if error.retry_after_s is not None:

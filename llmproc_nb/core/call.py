@@ -51,6 +51,7 @@ class Call:
 
     def start(self, body: Coroutine[Any, Any, RunResult]) -> Call:
         """Hand the body to the owner loop; returns at once."""
+        self._body = body
         self.process.machine.owner.start(self._run(body), self._began)
         return self
 
@@ -62,6 +63,7 @@ class Call:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not self._future.done():  # cancelled before its first step
+            self._body.close()
             self._future.set_exception(self._not_begun())
 
     def _not_begun(self) -> CallStateError:

@@ -11,6 +11,7 @@ Here: the tree and the three faces of an error. Not here: the mapping of SDK err
     │   ├── AuthError · ModelNotFound · RequestRefused · ContextTooLong · QuotaExhausted      final
     │   └── RateLimited · Overloaded · ServerFailed · TimedOut · ConnectionLost (Unreachable) · GarbledReply   tried again
     ├── ToolError             a tool says so on purpose; its text goes to the model
+    ├── AnswerError           an answer that does not follow its schema
     ├── ReplayMiss            a request that the recording does not have
     ├── LogError              the log cannot be written or read
     └── CallStateError        a process that was killed, a wait that would never end
@@ -76,6 +77,10 @@ class ToolDeclarationError(PersonError):
 
 class ToolError(LlmprocError):
     """Raise it in a tool to tell the model what went wrong, without a stack."""
+
+
+class AnswerError(LlmprocError):
+    """An answer that does not follow the schema it was asked for; it stays on the path."""
 
 
 class ReplayMiss(LlmprocError):

@@ -16,7 +16,7 @@ import msgspec
 
 from llmproc_nb.core.ask import Attempts, ask, spent
 from llmproc_nb.core.dialog import Node
-from llmproc_nb.core.errors import LlmprocError, LogError
+from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import Called, Event, ReaderFailed, Replied, Stopped
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.message import Message, ToolCall, clean
@@ -60,6 +60,7 @@ class Run:
         self.tool_runs: list[ToolRun] = []
         self.nodes: list[Node] = []
         self.detail: str | None = None
+        self.notes: list[str] = []
         self.unkept: LogError | None = None
 
     def write(self, kind: type[E], **fields: Any) -> E:
@@ -106,7 +107,9 @@ class Run:
                     await told
             except Exception as error:  # a callback reads events, it does not decide what happens
                 del self._callbacks[key]
-                self.write(ReaderFailed, reader=key, error=clean(f"{type(error).__name__}: {error}"))
+                words = clean(f"{type(error).__name__}: {error}")
+                self.write(ReaderFailed, reader=key, error=words)
+                self.notes.append(f"the callback {key} raised {words}; it was not called again")
 
     def priced(self, usage: Usage, model: str) -> Usage:
         """The usage with its price, as far as it is known."""
@@ -172,7 +175,13 @@ class Run:
             stop = self.process.limit_reached(self.limits, steps=step, seconds=self.machine.clock.monotonic() - began)
             if stop is not None:
                 return stop
-            reply = await self._reply()
+            try:
+                async with asyncio.timeout(_left_s(self.limits, self.machine.clock.monotonic() - began)) as deadline:
+                    reply = await self._reply()
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                return "max_seconds"
             self.check_log()
             calls = reply.message.tool_calls
             if calls and reply.stop in ("max_tokens", "context_window", "refusal"):
@@ -267,8 +276,22 @@ class Run:
             usage=self.usage,
             duration_s=duration_s,
             detail=self.detail,
-            parsed=self._parse(text) if self._parse and reason == "end_turn" else None,
+            parsed=self._parsed(text) if reason == "end_turn" else None,
+            notes=tuple(self.notes),
         )
+
+    def _parsed(self, text: str) -> Any:
+        if self._parse is None:
+            return None
+        try:
+            return self._parse(text)
+        except ToolError as error:
+            right = error.right or "an answer that follows the schema is needed"
+            raise AnswerError(error.found, place=self.process.name, right=right, step="The answer itself is get_last_message().") from None
+
+
+def _left_s(limits: Limits, used_s: float) -> float | None:
+    return None if limits.seconds is None else max(0.0, limits.seconds - used_s)
 
 
 def _with_unique_ids(message: Message, path: tuple[Node, ...]) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from llmproc_nb.core.event import Appended, Declared, Killed, Moved
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
-from llmproc_nb.core.message import AnyPart, Message, Text, clean
+from llmproc_nb.core.message import AnyPart, Message, Part, Text, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request
 from llmproc_nb.core.tool import Tool, Toolset
 from llmproc_nb.core.usage import Limits, Usage
@@ -83,7 +84,8 @@ class Process:
         dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
         """
         self.check_alive()
-        said = _said(user_input)
+        said = _said(user_input, self.machine.show)
+        _check_callbacks(callbacks or {})
         limits = self.program.limits
         if max_iterations is not None:
             limits = msgspec.structs.replace(limits, steps=max_iterations)
@@ -224,12 +226,34 @@ class Process:
         return f"<Process {self.name} pid={self.pid} {self.state} {self.program.provider}:{self.program.model} depth={self.head.depth}>"
 
 
-def _said(user_input: str | Iterable[AnyPart] | Message) -> Message:
-    said = (
-        user_input if isinstance(user_input, Message) else messages.user(user_input if isinstance(user_input, str) else tuple(user_input))
-    )
-    parts = tuple(msgspec.structs.replace(part, text=clean(part.text)) if isinstance(part, Text) else part for part in said.parts)
-    said = msgspec.structs.replace(said, parts=parts)
-    if not said.parts or (isinstance(user_input, str) and not user_input.strip()):
+CALLBACKS = ("on_tool_start", "on_tool_end", "on_response")
+
+
+def _check_callbacks(callbacks: Mapping[str, Any]) -> None:
+    for name in callbacks:
+        if name not in CALLBACKS and f"on_{name}" not in CALLBACKS:
+            near = difflib.get_close_matches(name, CALLBACKS, 1)
+            raise PromptError(
+                f"there is no callback {name!r}", right=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CALLBACKS)}"
+            )
+
+
+def _said(user_input: Any, show: Callable[[Any], Any]) -> Message:
+    """What is said to a process: text, parts or a message; in a notebook also its values, as in a prompt."""
+    said = user_input
+    if not isinstance(said, str | Message) and not _is_parts(said):
+        said = show(said)
+    if isinstance(said, Part):
+        said = (said,)
+    if not isinstance(said, str | Message) and not _is_parts(said):
+        found = f"a prompt cannot be a {type(user_input).__name__}"
+        raise PromptError(found, right="text, a Message or a list of parts is needed", step="In an agent cell, {{value}} shows a value.")
+    message = said if isinstance(said, Message) else messages.user(said if isinstance(said, str) else tuple(said))
+    if not message.parts or not any(not isinstance(part, Text) or part.text.strip() for part in message.parts):
         raise PromptError("the prompt is empty", right="a process needs something to answer")
-    return said
+    parts = tuple(msgspec.structs.replace(part, text=clean(part.text)) if isinstance(part, Text) else part for part in message.parts)
+    return msgspec.structs.replace(message, parts=parts)
+
+
+def _is_parts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, Part) for part in value)

@@ -97,8 +97,7 @@ class ScriptedProvider:
 
     async def _choose(self, request: Request) -> Turn:
         if self._function is not None:
-            made = self._function(request)
-            return _made_turn(await made if inspect.isawaitable(made) else made)
+            return await _asked(self._function, request)
         words = parts_text(parts_of(request.head.message))
         for turn in self._turns:
             if turn.when is not None and re.search(turn.when, words):
@@ -146,6 +145,21 @@ def _turn(entry: dict[str, Any] | Turn, number: int) -> Turn:
     if turn.error is not None:
         _error_kind(turn.error)
     return turn
+
+
+async def _asked(function: Callable[[Request], Any], request: Request) -> Turn:
+    """What a script function says. Its own faults are told as such."""
+    place = getattr(function, "__name__", "[script]")
+    try:
+        made = function(request)
+        made = await made if inspect.isawaitable(made) else made
+    except ProviderError:
+        raise  # a script may play a fault
+    except Exception as error:  # foreign code, called in place of a model
+        raise ProgramError(f"the script raised {type(error).__name__}: {error}", place=place) from error
+    if not isinstance(made, str | dict | Turn | Message):
+        raise ProgramError(f"the script gave a {type(made).__name__}", place=place, right="text, a turn as a dict, or a Message is needed")
+    return _made_turn(made)
 
 
 def _made_turn(made: Any) -> Turn:

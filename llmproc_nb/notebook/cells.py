@@ -37,6 +37,15 @@ class Cells:
         before = self._runs.get(known.after) if known.after else None
         return before.end if before is not None else known.start
 
+    def notes(self, process: Process, cell: str | None, execution: int) -> tuple[str, ...]:
+        """What to say about where a cell starts: nothing where it simply goes on."""
+        start = self.start_node(process, cell, execution)
+        if start is process.head:
+            return ()
+        if any(node is start for node in process.head.up()):
+            return ("branched: the earlier answers from here on stay in the tree",)
+        return ("branched from an earlier branch, because the cell before this one was not run again",)
+
     def began(self, process: Process, cell: str | None, execution: int) -> None:
         """Note that a cell starts at the process's head."""
         if cell is None:

@@ -17,6 +17,7 @@ def load(ip: InteractiveShell) -> None:
     """Load into a shell; loading twice is loading once."""
     if getattr(ip, ATTRIBUTE, None) is not None:
         return
+    from llmproc_nb import api
     from llmproc_nb.notebook.magics import AgentMagics
     from llmproc_nb.notebook.notebook import Notebook
 
@@ -26,6 +27,7 @@ def load(ip: InteractiveShell) -> None:
     ip.register_magics(magics)
     notebook.settings = magics
     notebook.undo = [
+        api.make_default_with(lambda: notebook.machine),
         _transform(ip, notebook),
         _watch_cells(ip, notebook),
         _show_results(ip),

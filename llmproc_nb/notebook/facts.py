@@ -23,8 +23,8 @@ class Table:
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
         return "\n".join("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells)
 
-    def _repr_html_(self) -> str:
-        return table_html([[_shown(value) for value in row] for row in self.rows], self.columns) if self.rows else ""
+    def _repr_html_(self) -> str | None:
+        return table_html([[_shown(value) for value in row] for row in self.rows], self.columns) if self.rows else None
 
     def frame(self) -> Any:
         """The rows as a pandas DataFrame."""

@@ -25,7 +25,8 @@ BADGE = "border:1px solid var(--jp-warn-color1,#c77700);color:var(--jp-warn-colo
 STRONG = "color:var(--jp-error-color1,#d03030);font-weight:600"
 PRE = "white-space:pre-wrap;overflow-wrap:anywhere;max-height:24em;overflow:auto"
 PICTURE = "max-width:100%"
-STYLES = frozenset((FRAME, QUIET, BADGE, STRONG, PRE, PICTURE))
+CELL = "text-align:left"
+STYLES = frozenset((FRAME, QUIET, BADGE, STRONG, PRE, PICTURE, CELL))
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
@@ -100,9 +101,19 @@ def _thinking(text: str) -> str:
 def _tool(piece: Used) -> str:
     size = f" · {len(piece.text):,} characters" if piece.text else ""
     state = "" if piece.outcome == "ran" else f' · <span style="{STRONG}">{escape(piece.outcome)}</span>'
-    summary = f"tool <code>{escape_code(one_line(piece.name, 80))}</code>{state}{size}"
+    called = f"{one_line(piece.name, 80)}({arguments_line(piece.arguments, 60)})"
+    summary = f"tool <code>{escape_code(called)}</code>{state}{size}"
     arguments = code_html(written(piece.arguments), MAX_ARGUMENT_CHARS) if piece.arguments else ""
     return folded_html(summary, arguments, code_html(piece.text, MAX_RESULT_CHARS) if piece.text else "")
+
+
+def arguments_line(arguments: dict[str, Any] | str, limit_chars: int) -> str:
+    """The arguments of a tool call in one line, as they would be written in Python."""
+    if isinstance(arguments, str):
+        return one_line(arguments, limit_chars)
+    each = max(limit_chars, 8)
+    written = ", ".join(f"{name}={one_line(json.dumps(value, ensure_ascii=False), each)}" for name, value in arguments.items())
+    return one_line(written, limit_chars * 2)
 
 
 def written(value: Any) -> str:

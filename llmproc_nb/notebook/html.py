@@ -87,7 +87,7 @@ def _filter(tag: str, name: str, value: str) -> str | None:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": True}).enable(["table", "strikethrough"])
     parser.validateLink = lambda url: True  # type: ignore[method-assign] # a link that leads nowhere good is shown with its address
     add_formulas(parser)
     for name, rule in _RULES.items():

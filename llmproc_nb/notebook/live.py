@@ -64,8 +64,11 @@ class LiveView:
         if not self._closed:
             self._show(live_bundle(self._turn))
 
-    def _show(self, data: dict[str, Any]) -> None:
+    def _show(self, data: dict[str, Any], *, final: bool = False) -> None:
         with self._lock:
+            if self._closed and not final:  # a late frame must not take the place of the last one
+                return
+            self._closed = final
             self._last = time.monotonic()
             if self._handle is None:
                 self._handle = DisplayHandle()
@@ -75,15 +78,13 @@ class LiveView:
 
     def finish(self, result: RunResult, *, notes: tuple[str, ...] = ()) -> None:
         """Show the whole turn, for good."""
-        self._closed = True
-        self._show(bundle(result, notes=notes))
+        self._show(bundle(result, notes=notes), final=True)
 
     def failed(self, error: LlmprocError | None) -> None:
         """Show what there was before an error, for good; nothing where nothing came."""
-        self._closed = True
         if self._handle is not None or self._turn.said:
             self._turn.failed(error)
-            self._show(live_bundle(self._turn))
+            self._show(live_bundle(self._turn), final=True)
 
 
 async def wait_in_cell(call: Call, tools: MainLoopTools) -> RunResult:

@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser, argument, construct_parser, magic_arguments
-from traitlets import Enum, Integer, Unicode
+from traitlets import Enum, Integer, TraitError, Unicode, observe, validate
 
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
@@ -124,14 +124,27 @@ class AgentMagics(Magics):
         args = parse(self.agent_line, line)
         if args.reset:
             self.notebook.choice = Choice()
-        chosen = _choice(args)
-        self.notebook.choice = chosen.over(self.notebook.choice)
+        self.notebook.choose(_choice(args))
         self.stream = args.stream or self.stream
         if args.mode or args.recording:
             recording.set_mode(self.notebook, args.mode or self.mode, args.recording or self.recording)
         if args.resume is not None:
             return recording.resume(self.notebook, args.resume)
-        return self.notebook.state(check=not chosen.empty)
+        return self.notebook.state()
+
+    @observe("program", "model", "max_steps")
+    def _chosen(self, change: Any) -> None:
+        """`%config AgentMagics.model = …` chooses as `%agent --model` does."""
+        if "notebook" in self.__dict__:
+            self.notebook.choose(Choice(**{change["name"]: change["new"]}) if change["new"] else Choice())
+
+    @validate("mode", "recording")
+    def _mode_holds(self, proposal: Any) -> Any:
+        """A mode holds for a whole run: it cannot change once a process has started."""
+        machine = self.notebook.machine_if_made if "notebook" in self.__dict__ else None
+        if machine is not None and machine.processes and proposal["value"] != getattr(self, proposal["trait"].name):
+            raise TraitError("a mode is chosen before the first process starts; restart the kernel")
+        return proposal["value"]
 
     @line_magic("ps")
     @magic_arguments("ps")
@@ -176,9 +189,14 @@ class AgentMagics(Magics):
 
         results = self.notebook.wait(parse(self.wait_line, line).names)
         for result in results:
-            display(result)
+            if self.streams:  # its own cell shows it already
+                print(f"{result.process} is done ({result.stop_reason}); its answer is in its cell")
+            else:
+                display(result)
         if results:
             self.notebook.be_value(results[0] if len(results) == 1 else results)
+        else:
+            print("nothing to wait for")
 
     @line_magic("kill")
     @magic_arguments("kill")
@@ -187,21 +205,23 @@ class AgentMagics(Magics):
         """End processes: a running call is stopped, no further one is taken. Their dialogs stay in the tree and in the log."""
         for process in [self.notebook.process(name) for name in parse(self.kill_line, line).names]:
             process.kill()
+            print(f"{process.name} (pid {process.pid}) ended")
 
 
 def parse(magic: Any, line: str) -> Any:
     """The arguments of a magic's line. Raises PersonError with what is right."""
     parser = parser_of(magic)
-    step = f"See `{parser.prog}?`."
+    name = "%" + parser.prog.lstrip("%") if magic.__name__ != "agent_cell" else "%%agent"
+    step = f"See `{name}?`."
     try:
         return parser.parse_args(shlex.split(line))
     except ValueError as error:
-        raise PersonError(str(error), place=parser.prog, right="quotes come in pairs", step=step) from None
+        raise PersonError(str(error), place=name, right="quotes come in pairs", step=step) from None
     except UsageError as error:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
         near = difflib.get_close_matches(wrong, flags, 1)
-        raise PersonError(str(error), place=parser.prog, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+        raise PersonError(str(error), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
 
 
 def parser_of(magic: Any) -> MagicArgumentParser:

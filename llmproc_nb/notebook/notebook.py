@@ -6,6 +6,8 @@ Here: what the magics do. Not here: their flags (magics), displays (live, view),
 from __future__ import annotations
 
 import asyncio
+import builtins
+import keyword
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +20,17 @@ from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.errors import LlmprocError, PersonError
+from llmproc_nb.core.event import Replied
 from llmproc_nb.core.result import RunResult
+from llmproc_nb.drivers.table import LateDrivers
 from llmproc_nb.notebook.cells import Cells
 
 if TYPE_CHECKING:
     from llmproc_nb.core.message import AnyPart
     from llmproc_nb.notebook.magics import AgentMagics, CellFlags
+
+
+RESERVED = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 
 
 class Notebook:
@@ -41,6 +48,8 @@ class Notebook:
         self._machine: api.Machine | None = None
         self._cells: dict[int, Cells] = {}
         self._births: dict[int, tuple[str | None, Choice]] = {}
+        self._tools: dict[int, dict[str, Any]] = {}
+        self._noted: dict[int, Choice] = {}
         self._waiting: dict[int, list[Call]] = {}
 
     # cells
@@ -60,7 +69,7 @@ class Notebook:
         if self._machine is None:
             from llmproc_nb.notebook.recording import open_machine
 
-            self._machine = open_machine(self)
+            self._machine = api.default_machine_if_made() or open_machine(self)
             self._machine.current_cell = lambda: self.cell
             self._machine.show = _show_value
             api.set_default_machine(self._machine)
@@ -74,6 +83,7 @@ class Notebook:
         """Close the machine; the next use makes another one."""
         if self._machine is not None:
             self._machine.close()
+            api.set_default_machine(None)
         self._machine = None
 
     @property
@@ -89,12 +99,22 @@ class Notebook:
             return value
         return self.machine.find(name)  # type: ignore[return-value]
 
-    def state(self, *, check: bool) -> Any:
-        """What is chosen and what runs, to look at. With `check`, the choice is tried out: a wrong file or name is an error now."""
+    def choose(self, choice: Choice) -> None:
+        """Make a choice for processes to come. It is tried out first: a wrong file, name or provider is an error now."""
+        if choice.empty:
+            return
+        wanted = choice.over(self.choice)
+        api.read_env(Path.cwd())
+        program = self._program(wanted, "agent")
+        LateDrivers(lambda: os.environ).provider(program)
+        self.choice = wanted
+        for note in program.notes:
+            print(f"{note.place}: {note.text}")
+
+    def state(self) -> Any:
+        """What is chosen and what runs, to look at."""
         from llmproc_nb.notebook.facts import Facts
 
-        if check:
-            self._program(self.choice, "agent")
         chosen = {name: getattr(self.choice, name) for name in self.choice.__struct_fields__ if getattr(self.choice, name) is not None}
         living = [process.name for process in self._machine.processes.values() if process.alive] if self._machine else []
         return Facts(
@@ -102,8 +122,15 @@ class Notebook:
                 "processes to come": ", ".join(f"{name} {value}" for name, value in chosen.items()) or "not chosen yet",
                 "mode": self.settings.mode + (f" ({self.settings.recording})" if self.settings.recording else ""),
                 "processes": ", ".join(living) or "none yet",
+                **({"answers so far": self._answers()} if self.settings.mode in ("replay", "auto") and self._machine else {}),
             }
         )
+
+    def _answers(self) -> str:
+        """How many answers came from the recording."""
+        replies = [event for event in self.machine.log.events if isinstance(event, Replied)]
+        replayed = sum(event.replayed for event in replies)
+        return f"{replayed} replayed, {len(replies) - replayed} asked"
 
     # an agent cell
 
@@ -118,18 +145,30 @@ class Notebook:
         return self._process_for(flags), flags, prompt
 
     def _process_for(self, flags: CellFlags) -> api.Process:
-        if not flags.name.isidentifier():
+        if not flags.name.isidentifier() or keyword.iskeyword(flags.name):
             raise PersonError(f"{flags.name!r} cannot be a name in this notebook", right="letters, digits and _ make a name")
+        if hasattr(builtins, flags.name) or flags.name in RESERVED or not flags.name.strip("_"):
+            raise PersonError(f"{flags.name!r} is a name of Python or IPython", right="a process needs a name of its own")
         value = self.ip.user_ns.get(flags.name)
         if value is not None and not isinstance(value, api.Process):
             raise PersonError(
                 f"{flags.name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own"
             )
         if value is not None and value.alive and not self._starts_anew(value, flags):
-            if flags.tools:
-                value.add_tools(self._functions(flags))
+            self._renew_tools(value, flags.tools)
             return value
         return self._start(flags)
+
+    def _renew_tools(self, process: api.Process, names: tuple[str, ...]) -> None:
+        """Offer the tools a cell names, and those named before whose function was defined anew meanwhile."""
+        given = self._tools.setdefault(process.pid, {})
+        wanted = {name: self.ip.user_ns.get(name, name) for name in (*given, *names)}
+        new = {
+            name: function for name, function in wanted.items() if given.get(name) is not function and (callable(function) or name in names)
+        }
+        if new:
+            process.add_tools(new.values())
+            given |= new
 
     def _starts_anew(self, process: api.Process, flags: CellFlags) -> bool:
         """Whether the cell that made this process asks for another one now. Any other cell may not."""
@@ -151,22 +190,21 @@ class Notebook:
     def _start(self, flags: CellFlags) -> api.Process:
         machine = self.machine  # first: it reads .env
         choice = flags.choice.over(self.choice)
-        process = machine.start(self._program(choice, flags.name), name=flags.name, tools=self._functions(flags))
+        functions = {name: self.ip.user_ns.get(name, name) for name in flags.tools}  # of the notebook, or built-in tools by name
+        process = machine.start(self._program(choice, flags.name), name=flags.name, tools=functions.values())
         self.ip.user_ns[flags.name] = process
         self._births[process.pid] = (self.cell, choice)
+        self._tools[process.pid] = functions
         return process  # type: ignore[return-value]
-
-    def _functions(self, flags: CellFlags) -> list[Any]:
-        """The tools a cell names: functions of the notebook, or built-in tools."""
-        return [self.ip.user_ns.get(name, name) for name in flags.tools]
 
     def _begin(self, process: api.Process, flags: CellFlags, body: str) -> tuple[Callable[[], None], tuple[str, ...]]:
         """What the call does first, when its turn has come: stand where this cell has to start."""
         cells = self._cells.setdefault(process.pid, Cells())
         cell, execution = self.cell, self.execution
-        notes: tuple[str, ...] = ()
+        notes = self._notes(process)
         if cell is None and cells.seen_before(body):
-            notes = ("this front end does not say which cell ran, so the prompt was appended instead of branching",)
+            notes = (*notes, "this front end does not say which cell ran, so the prompt was appended instead of branching")
+        notes = (*notes, *cells.notes(process, cell, execution))
 
         def begin() -> None:
             start = cells.start_node(process, cell, execution)
@@ -174,6 +212,15 @@ class Notebook:
             cells.began(process, cell, execution)
 
         return begin, notes
+
+    def _notes(self, process: api.Process) -> tuple[str, ...]:
+        """What a person should know of a process, once: what its program asked for in vain, and what was chosen since."""
+        notes = process.notes if process.pid not in self._noted else ()
+        self._noted.setdefault(process.pid, self.choice)
+        if self.choice != self._noted[process.pid]:
+            self._noted[process.pid] = self.choice
+            notes = (*notes, f"{process.name} goes on as it was started; `%agent` chooses for processes to come")
+        return notes
 
     def start_call(self, line: str, body: str, on_main: Any) -> CellCall:
         """Everything of an agent cell up to the waiting."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
 from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
 from llmproc_nb.core.machine import Recorded
 from llmproc_nb.drivers import jsonl
@@ -79,9 +80,14 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
             right="a mode is chosen before the first one starts",
             step="Restart the kernel.",
         )
+    before = settings.mode, settings.recording
     settings.mode, settings.recording = mode, recording
-    if machine is not None:
-        notebook.forget_machine()
+    notebook.forget_machine()
+    try:
+        notebook.machine  # noqa: B018 - a recording that is not there is an error now
+    except PersonError:
+        settings.mode, settings.recording = before
+        raise
 
 
 def resume(notebook: Notebook, log: str) -> Any:
@@ -109,11 +115,13 @@ def _listed(*names: tuple[str, ...]) -> list[str | None]:
 
 def _newest_log(notebook: Notebook) -> Any:
     """The newest log of this notebook that is not the one being written."""
-    own = getattr(notebook.machine.log.store, "path", None)
+    store = notebook.machine.log.store
+    own = {getattr(one, "path", None) for one in (store, *getattr(store, "stores", ()))}
     path, folder = notebook.path, _log_folder(notebook)
     for file in load("llmproc_nb.drivers.logfile:list_logs")(folder, path.name if path is not None else None):
-        if file != own:
-            return load("llmproc_nb.drivers.logfile:LogFile")(file)
+        logfile = load("llmproc_nb.drivers.logfile:LogFile")(file)
+        if file not in own and any(isinstance(event, Called) for event in logfile.events):  # one in which something was said
+            return logfile
     raise PersonError("there is no log of an earlier run", place=str(folder / jsonl.FOLDER), right="`%agent --resume FILE` takes any log")
 
 
@@ -125,7 +133,13 @@ def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None
         raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)}")
     made = read_log(file).frames() if file else frames(notebook.machine.log.events)
     found = getattr(made, frame)
-    return found[found["process"] == name].reset_index(drop=True) if name else found
+    if not name:
+        return found
+    if name not in set(made.processes["process"]):
+        raise PersonError(
+            f"there is no process {name!r} in the log", place="%log", right=f"there are {', '.join(made.processes['process'])}"
+        )
+    return found[found["process"] == name].reset_index(drop=True)
 
 
 def replay(notebook: Notebook, file: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.visible import visible
-from llmproc_nb.notebook.fragment import PRE, folded_html, frame_html, line_html
+from llmproc_nb.notebook.fragment import CELL, PRE, folded_html, frame_html, line_html
 from llmproc_nb.notebook.html import escape, escape_code
 from llmproc_nb.notebook.markdown import code_block, escape_markdown
 
@@ -24,7 +24,7 @@ def table_html(rows: Iterable[Sequence[Any]], columns: Sequence[Any] = ()) -> st
 
 
 def _cells(tag: str, values: Sequence[Any]) -> str:
-    return "".join(f'<{tag} style="text-align:left">{"" if value is None else escape(str(value))}</{tag}>' for value in values)
+    return "".join(f'<{tag} style="{CELL}">{"" if value is None else escape(str(value))}</{tag}>' for value in values)
 
 
 def error_html(error: BaseException | str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.visible import capped, one_line, visible
-from llmproc_nb.notebook.fragment import badge, body_html, frame_html, head_html, line_html
+from llmproc_nb.notebook.fragment import arguments_line, badge, body_html, frame_html, head_html, line_html
 from llmproc_nb.notebook.html import markdown_html
 from llmproc_nb.notebook.markdown import code_span, escape_markdown, neutral
 from llmproc_nb.notebook.table import dry_run_bundle, error_html, table_html
@@ -114,15 +114,6 @@ def call_line(piece: Used, limit_chars: int = 120) -> str:
     size = f", {len(piece.text):,} characters" if piece.text else ""
     images = f", {len(piece.images)} image{'s' * (len(piece.images) > 1)}" if piece.images else ""
     return f"{one_line(piece.name, 80)}({arguments_line(piece.arguments, limit_chars)}): {piece.outcome}{size}{images}"
-
-
-def arguments_line(arguments: dict[str, Any] | str, limit_chars: int) -> str:
-    """The arguments of a tool call in one line, as they would be written in Python."""
-    if isinstance(arguments, str):
-        return one_line(arguments, limit_chars)
-    each = max(limit_chars, 8)
-    written = ", ".join(f"{name}={one_line(json.dumps(value, ensure_ascii=False), each)}" for name, value in arguments.items())
-    return one_line(written, limit_chars * 2)
 
 
 def _title(head: Head, mark: str) -> str:

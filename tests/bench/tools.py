@@ -10,7 +10,7 @@ from measure import Ratio, Table, alone, medians, per_turn_ms
 from turns import SDKS
 
 ROUNDS = 40
-WARM = 8
+WARM = 20
 APIS = ("anthropic", "openai_chat", "openai_responses")
 KINDS = {
     "plain HTTP": "http",
@@ -59,7 +59,7 @@ def measured(kind: str, api: str, url: str, rounds: int) -> list[float]:
 
 def bench(*, quick: bool = False) -> Table:
     """The table of rounds, and how ours compare."""
-    rounds, repeats = (2, 1) if quick else (ROUNDS, 3)
+    rounds, repeats = (2, 1) if quick else (ROUNDS, 5)
     found: dict[tuple[str, str], list[list[float]]] = {}
     with answering() as url:
         for _ in range(repeats):

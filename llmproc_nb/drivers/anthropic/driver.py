@@ -76,7 +76,7 @@ class AnthropicProvider:
             error.place = error.place or place
             raise
         except self._faults as error:
-            raise self._fault(error, place) from error
+            raise self._fault(error, place) from None  # the SDK's own words may repeat a key
         return draft.reply()
 
     def preview(self, request: Request) -> dict[str, Any]:

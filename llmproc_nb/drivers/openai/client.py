@@ -72,7 +72,10 @@ class Connection:
 
         Raises a ProviderError of the right kind. Closing the iterator closes the connection if the answer is not at its end.
         """
-        client = self._client = self._client or self._connect()
+        if self._client is None:
+            made = await asyncio.to_thread(self._connect)  # the SDK takes a second to import
+            self._client = self._client or made  # another request may have been first
+        client = self._client
         import httpx2
         from openai import OpenAIError
 
@@ -85,9 +88,9 @@ class Connection:
                         return
                     yield name, sse.decode(data, place=place)
         except (httpx2.DecodingError, httpx2.TooManyRedirects) as error:
-            raise GarbledReply(f"the answer cannot be read ({error})", place=place) from error
-        except (OpenAIError, httpx2.HTTPError, OSError) as error:
-            raise sdk_fault(error, place=place) or fault(str(error), place=place) from error
+            raise GarbledReply(f"the answer cannot be read ({error})", place=place) from None
+        except (OpenAIError, httpx2.HTTPError, OSError) as error:  # from None: the SDK's own words may repeat a key
+            raise sdk_fault(error, place=place) or fault(str(error), place=place) from None
 
     async def _pieces(self, client: openai.AsyncOpenAI, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         import httpx2

@@ -56,7 +56,7 @@ class Rendering:
 
     def _call(self, call: ToolCall, own: bool) -> JSON:
         extra = call.extra or {} if own and self._extras else {}
-        return {"id": call.id, "type": "function", **extra, "function": {"name": call.name, "arguments": call.arguments}}
+        return {"id": call.id, "type": "function", **extra, "function": {"name": call.name, "arguments": _arguments(call)}}
 
     def _thought(self, message: Message) -> JSON:
         """The thoughts as the endpoint gave them, in the field it wants."""
@@ -66,6 +66,15 @@ class Rendering:
             return {"reasoning_details": details} if details else {}
         text = "".join(part.text for part in thoughts)
         return {self._thoughts: text} if text and self._thoughts else {}
+
+
+def _arguments(call: ToolCall) -> str:
+    """The arguments as the model wrote them; what is no JSON (it was cut off) as a word of it, which servers that read it take."""
+    try:
+        msgspec.json.decode(call.arguments)
+    except (ValueError, RecursionError):
+        return msgspec.json.encode({"INVALID_JSON": call.arguments}).decode()
+    return call.arguments
 
 
 def _heard(message: Message) -> list[JSON]:

@@ -39,6 +39,7 @@ _NAMES = {
     "Node": "core.dialog:Node",
     "LlmprocError": "core.errors:LlmprocError",
     "ToolError": "core.errors:ToolError",
+    "Recording": "drivers.replay:Recording",
     "read_log": "notebook.frames:read_log",
 }
 __all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension", *_NAMES]
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.result import RunResult
     from llmproc_nb.core.tool import Tool, Toolset
     from llmproc_nb.core.usage import Limits, Usage
+    from llmproc_nb.drivers.replay import Recording
     from llmproc_nb.drivers.schema import tool
     from llmproc_nb.notebook.frames import read_log
 

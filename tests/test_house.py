@@ -26,6 +26,7 @@ PUBLIC = [
     "Node",
     "Process",
     "Program",
+    "Recording",
     "RunResult",
     "Settings",
     "Text",

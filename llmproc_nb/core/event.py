@@ -128,7 +128,8 @@ class ToolStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="too
 class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ran"):
     """A tool call is answered.
 
-    `outcome`: ran, failed, refused (it never started), timed_out, interrupted (whether it took effect is unknown).
+    `outcome`: ran, failed, refused (it never started), timed_out, interrupted (whether it took effect is unknown). `trace` says where
+    in the tool's own code it failed, for people only.
     """
 
     node: str
@@ -138,6 +139,7 @@ class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ra
     outcome: str = "ran"
     duration_s: float = 0.0
     replayed: bool = False
+    trace: str | None = None
 
 
 class Moved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="moved"):

@@ -26,7 +26,10 @@ class ApiCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One tool call and its answer. `arguments` as read, or the model's text where it could not be read; `error` the text of a failure."""
+    """One tool call and its answer. `arguments` as read, or the model's text where it could not be read; `error` the text of a failure.
+
+    `trace` says where in the tool's own code it failed; the model is not told.
+    """
 
     name: str
     arguments: dict[str, Any] | str
@@ -35,6 +38,7 @@ class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     position: int = 0
     replayed: bool = False
+    trace: str | None = None
 
     @property
     def error(self) -> str | None:

@@ -6,8 +6,10 @@ import asyncio
 import difflib
 import functools
 import inspect
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.loop import Run
 
+OWN_CODE = Path(__file__).parent
 AT_ONCE = 32
 GRACE_S = 0.2
 
@@ -62,7 +65,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     clock = run.machine.clock
     began: float | None = None
     arguments: dict[str, Any] | str = call.arguments
-    deadline = asyncio.timeout(None)
+    deadline, trace = asyncio.timeout(None), None
     try:
         async with gate:
             recorded = run.machine.recorded_tool(node.id, position, run.process.lineage)
@@ -89,10 +92,11 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
         parts, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
+        trace = _trace(error)
         if isinstance(error, TimeoutError) and deadline.expired():
             parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
     duration_s = 0.0 if began is None else clock.monotonic() - began
-    made = _answer(run, node, position, call, parts, outcome, duration_s, arguments=arguments)
+    made = _answer(run, node, position, call, parts, outcome, duration_s, arguments=arguments, trace=trace)
     if outcome != "interrupted":
         with suppress(asyncio.CancelledError):  # the answer stands, whoever is told of it
             await run.tell("tool_end", call.name, made[0].result)
@@ -110,6 +114,7 @@ def _answer(
     *,
     arguments: dict[str, Any] | str | None = None,
     replayed: bool = False,
+    trace: str | None = None,
 ) -> tuple[ToolRun, int]:
     if arguments is None:
         try:
@@ -117,13 +122,16 @@ def _answer(
         except ToolError:
             arguments = call.arguments
     result = ToolResult(call_id=call.id, name=call.name, content=parts, is_error=outcome != "ran")
-    seq = run.keep(
-        ToolRan, node=node.id, position=position, name=call.name, result=result, outcome=outcome, duration_s=duration_s, replayed=replayed
-    )
-    tool_run = ToolRun(
-        name=call.name, arguments=arguments, result=result, outcome=outcome, duration_s=duration_s, position=position, replayed=replayed
-    )
-    return tool_run, seq
+    fields: dict[str, Any] = {"name": call.name, "position": position, "result": result, "outcome": outcome}
+    fields |= {"duration_s": duration_s, "replayed": replayed, "trace": trace}
+    return ToolRun(arguments=arguments, **fields), run.keep(ToolRan, node=node.id, **fields)
+
+
+def _trace(error: BaseException) -> str | None:
+    """Where in the tool's own code an error came up, innermost last, without folders of this machine."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if OWN_CODE not in Path(frame.filename).parents]
+    lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-8:]]
+    return clean("\n".join(lines)) or None
 
 
 def _find(run: Run, call: ToolCall) -> Tool:

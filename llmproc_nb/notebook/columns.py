@@ -245,14 +245,17 @@ def _tools(events: Kinds, names: dict[int, str], tree: _Tree) -> Table:
                 ran.time_ns,
                 ran.duration_s,
                 ran.replayed,
+                ran.trace,
             )
         )
     rows += [
-        (*_where(event, names), event.call_id, event.name, event.arguments, None, "unknown", None, event.time_ns, None, False)
+        (*_where(event, names), event.call_id, event.name, event.arguments, None, "unknown", None, event.time_ns, None, False, None)
         for event in begun.values()
     ]
     rows.sort(key=lambda row: row[0])
-    return _table("seq call pid process cell node position call_id name arguments result outcome error time duration_s replayed", rows)
+    return _table(
+        "seq call pid process cell node position call_id name arguments result outcome error time duration_s replayed trace", rows
+    )
 
 
 def _where(event: ToolStarted | ToolRan, names: dict[int, str]) -> tuple[Any, ...]:

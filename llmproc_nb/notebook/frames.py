@@ -85,6 +85,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "result": (TEXT, "the words of the answer"),
         "outcome": (WORD, "ran, failed, refused, timed_out, interrupted, or unknown: it has no answer in this log"),
         "error": (TEXT, "the answer, where it is no success"),
+        "trace": (TEXT, "where in the tool's own code it failed"),
         "duration_s": (FLOAT, "seconds"),
         "time": (TIME, "when it was answered"),
         "replayed": (BOOL, "the answer came from a recording"),

@@ -22,6 +22,7 @@ from simple import is_legal
 from turns import finished
 
 from llmproc_nb.api import Machine, Process, Program
+from llmproc_nb.core.call import Interrupted
 from llmproc_nb.core.clock import SystemClock
 from llmproc_nb.core.dialog import Node, node_id
 from llmproc_nb.core.errors import AuthError, CallStateError, LlmprocError, LogError, PromptError
@@ -31,15 +32,11 @@ from llmproc_nb.core.program import Link, McpServer
 from llmproc_nb.core.provider import Delta, Settings
 from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore
 from llmproc_nb.drivers.logfile import LogFile
-from llmproc_nb.notebook.live import LiveView
+from llmproc_nb.drivers.schema import tool
+from llmproc_nb.notebook.live import LiveView, WaitingTools
 from llmproc_nb.notebook.view import Turn
 
 SLOW = {"when": "slow", "say": "word " * 200, "delay_s": 0.02}
-
-
-def open_bug(reason: str) -> pytest.MarkDecorator:
-    """For an attack that gets through today."""
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 def live(*turns: Any, on: Machine | None = None, **fields: Any) -> Process:
@@ -123,7 +120,6 @@ def test_a_tool_that_ran_is_not_called_unrun_because_a_callback_was_cancelled():
     assert [result.text for result in process.messages[-1].tool_results] == ["acted"]
 
 
-@open_bug("a tool's thread cannot be stopped, but the call that it waits for can: it goes on and is paid for")
 def test_a_cancelled_call_stops_the_calls_its_tools_wait_for():
     on = machine(SystemClock())
     helper = live(SLOW, on=on, name="helper")
@@ -141,7 +137,6 @@ def test_a_cancelled_call_stops_the_calls_its_tools_wait_for():
     assert helper.state == "idle"
 
 
-@open_bug("the owner loop is stopped while cancelled calls still tidy up: they never end, and their last events are not written")
 def test_closing_a_machine_ends_its_calls():
     async def act() -> str:
         try:
@@ -170,7 +165,6 @@ def told(wait: Any) -> str:
     return "an answer"
 
 
-@open_bug("a tool that waits for a call of its own process waits until it times out; without a time limit for ever")
 def test_a_tool_that_waits_for_its_own_process_is_told_so():
     def again() -> str:
         """Ask myself."""
@@ -180,7 +174,6 @@ def test_a_tool_that_waits_for_its_own_process_is_told_so():
     assert process.run("go").result(5).text == "CallStateError"
 
 
-@open_bug("the same with await on the owner loop")
 def test_an_async_tool_that_awaits_its_own_process_is_told_so():
     async def again() -> str:
         """Ask myself."""
@@ -193,7 +186,6 @@ def test_an_async_tool_that_awaits_its_own_process_is_told_so():
     assert process.run("go").result(5).text == "CallStateError"
 
 
-@open_bug("the same in a circle of two")
 def test_two_processes_that_wait_for_each_other_are_told_so():
     on = machine(SystemClock())
 
@@ -223,7 +215,6 @@ def test_a_tool_may_leave_a_further_question_to_its_own_process():
     assert later[0].result(5).text == "in"
 
 
-@open_bug("results are appended to wherever the head was moved: tool results without their calls, a path that APIs refuse")
 def test_a_head_does_not_move_under_a_running_call():
     def reset() -> str:
         """Go back."""
@@ -238,7 +229,6 @@ def test_a_head_does_not_move_under_a_running_call():
     assert is_legal(process)
 
 
-@open_bug("tools are looked up in the process, so a replaced one takes effect in the middle of a call")
 def test_tools_that_are_added_during_a_call_count_from_the_next_one():
     def old() -> str:
         """Say which."""
@@ -263,6 +253,7 @@ def test_tools_that_are_added_during_a_call_count_from_the_next_one():
 
 LEAVING = """
 from machines import kinds, machine, scripted
+from llmproc_nb.core.call import Interrupted
 from llmproc_nb.core.clock import SystemClock
 
 def act() -> str:
@@ -277,13 +268,11 @@ print(process.run("go", callbacks={"on_tool_end": leave}).result(2).text, "reade
 """
 
 
-@open_bug("SystemExit in a callback leaves the tool's task, ends the owner loop's thread, and the call never ends")
 def test_a_callback_that_exits_ends_no_loop():
     done = subprocess.run([sys.executable, "-c", LEAVING], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
     assert done.stdout == "acted True\n", done.stderr[-1000:]
 
 
-@open_bug("what a tool returns is turned into text on the owner loop: a slow repr holds up every other call")
 def test_a_value_that_is_slow_to_show_holds_up_nobody():
     class Slow:
         def __repr__(self) -> str:
@@ -325,9 +314,7 @@ def test_a_hostile_tool_name_is_answered_and_runs_nothing(name):
     assert (result.text, result.tool_calls[0].outcome) == ("end", "refused")
 
 
-@pytest.mark.parametrize(
-    "depth", [100, 300, pytest.param(495, marks=open_bug("RecursionError; the call stays open, the process is broken"))]
-)
+@pytest.mark.parametrize("depth", [100, 300, 495])
 def test_deep_arguments_of_a_reply_that_was_cut_off_leave_a_legal_path(depth):
     deep = '{"a":' + "[" * depth + "]" * depth + "}"
     process = live({"when": "^go", "call": [{"name": "x", "arguments": deep}], "stop": "max_tokens"}, {"say": "end"})
@@ -340,7 +327,6 @@ def test_deep_arguments_of_a_reply_that_was_cut_off_leave_a_legal_path(depth):
 # what goes in
 
 
-@open_bug("parts are not checked: the node is written, and the log cannot be read any more")
 @pytest.mark.parametrize("prompt", [["hello"], b"hello", [1]], ids=["texts", "bytes", "numbers"])
 def test_a_prompt_of_wrong_parts_is_refused_and_the_log_stays_whole(prompt, tmp_path):
     process = live({"say": "one"}, on=machine(SystemClock(), store=JsonlStore(tmp_path / "a.jsonl")))
@@ -351,7 +337,6 @@ def test_a_prompt_of_wrong_parts_is_refused_and_the_log_stays_whole(prompt, tmp_
     assert [event.kind for event in LogFile(tmp_path / "a.jsonl").unknown] == []
 
 
-@open_bug("nothing, a number, or a message of somebody else is taken for a prompt, or raises TypeError")
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -370,13 +355,11 @@ def test_what_is_no_prompt_is_refused(prompt):
     assert roles(process) == ["system"]
 
 
-@open_bug("a name that is no text makes the log unreadable")
 def test_a_name_that_is_no_text_is_refused(tmp_path):
     with pytest.raises(LlmprocError):
         live({"say": "one"}, name=5)  # type: ignore[arg-type]
 
 
-@open_bug("a lone surrogate raises UnicodeEncodeError out of the hash of the node, after the reply was paid for")
 @pytest.mark.parametrize("field", ["name", "id"])
 def test_a_lone_surrogate_in_a_tool_call_is_replaced(field):
     call = {"name": "x", "id": "i", field: "\ud800"}
@@ -384,7 +367,6 @@ def test_a_lone_surrogate_in_a_tool_call_is_replaced(field):
     assert process.run("go").result(2).text == "end"
 
 
-@open_bug("only the text of texts is cleaned")
 @pytest.mark.parametrize(
     "part",
     [Document(text="\ud800"), Document(text="x", title="\ud800"), Image(url="\ud800"), Text(text="x", extra={"k": "\ud800"})],
@@ -442,7 +424,6 @@ def test_a_very_deep_dialog_is_walked_shown_and_let_go():
     gc.collect()
 
 
-@open_bug("a node is pickled with its parent inside, and so on: RecursionError from a few hundred messages on")
 def test_a_deep_dialog_can_be_pickled():
     node = chain(5_000)
     try:
@@ -471,7 +452,6 @@ def at_once(count: int, work: Any) -> None:
         thread.join()
 
 
-@open_bug("the provider is looked up outside the lock: equal endpoints get several, and only one is ever closed")
 def test_processes_of_one_endpoint_share_a_provider_whoever_starts_them():
     class LateDrivers:
         def __init__(self, inner: Any) -> None:
@@ -492,7 +472,6 @@ def test_processes_of_one_endpoint_share_a_provider_whoever_starts_them():
     assert [event.seq for event in on.log.events] == list(range(1, len(on.log.events) + 1))
 
 
-@open_bug("`RuntimeError: dictionary changed size during iteration`, where a tool starts processes while a cell looks one up")
 def test_a_process_is_found_while_others_start():
     process = live({"say": "hi"})
 
@@ -506,7 +485,6 @@ def test_a_process_is_found_while_others_start():
     assert process.machine.find(Name()).name == process.name  # type: ignore[arg-type]
 
 
-@open_bug("`calls` is read and written back without a lock: calls get lost, and kill does not stop them")
 def test_no_call_is_forgotten_whoever_makes_it():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -526,7 +504,6 @@ def test_no_call_is_forgotten_whoever_makes_it():
         sys.setswitchinterval(interval)
 
 
-@open_bug("after a fork of the interpreter the owner thread is not there, but its loop looks open: the child waits for ever")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_interpreter_can_run_its_processes():
@@ -544,7 +521,6 @@ def test_a_forked_interpreter_can_run_its_processes():
 # recordings
 
 
-@open_bug("the second one removes the file before it looks whether somebody writes it: the first writes on into nothing")
 def test_two_notebooks_cannot_record_into_one_file(tmp_path):
     path = tmp_path / "r.jsonl"
     first, second = (live({"say": "a"}, on=machine(SystemClock(), store=RecordingStore(path, "record"))) for _ in range(2))
@@ -555,7 +531,6 @@ def test_two_notebooks_cannot_record_into_one_file(tmp_path):
     assert "Replied" in [type(event).__name__ for event in LogFile(path).events]
 
 
-@open_bug("a recording is removed with the first event, before there is anything to take its place: a missing key destroys it")
 def test_a_run_that_gets_no_answer_leaves_the_recording_as_it_was(tmp_path):
     path = tmp_path / "r.jsonl"
     good = live({"say": "a"}, on=machine(SystemClock(), store=RecordingStore(path, "record")))
@@ -572,7 +547,6 @@ def test_a_run_that_gets_no_answer_leaves_the_recording_as_it_was(tmp_path):
 # the view
 
 
-@open_bug("whether the turn has ended is asked before the bundle is made, not when it is shown: the last display may be a live one")
 def test_what_is_shown_last_is_the_finished_turn():
     at_work, go_on = threading.Event(), threading.Event()
     shown: list[str] = []
@@ -619,8 +593,8 @@ def secrets(text: str) -> set[str]:
     ("field", "marks"),
     [
         ("settings", ()),
-        ("mcp", (open_bug("arguments and the address of a server are logged as they are"),)),
-        ("base_url", (open_bug("an address with a password is logged as it is"),)),
+        ("mcp", ()),
+        ("base_url", ()),
     ],
     ids=["headers", "mcp", "base_url"],
 )
@@ -632,14 +606,12 @@ def test_no_secret_of_a_program_is_in_the_log(field, marks, request):
     assert secrets(repr(process.machine.log.events)) == set()
 
 
-@open_bug("linked programs are logged whole, with headers and environments")
 def test_no_secret_of_a_linked_program_is_in_the_log():
     inner = Program(name="inner", settings=HIDING["settings"], mcp={"files": McpServer(env={"K": "SECRET-2"})})
     process = live({"say": "hi"}, linked={"inner": Link(program=inner)})
     assert secrets(repr(process.machine.log.events)) == set()
 
 
-@open_bug("a Program as a cell's value prints its headers, environments and passwords into the notebook")
 @pytest.mark.parametrize("field", ["settings", "mcp", "base_url"])
 def test_no_secret_is_in_the_repr_of_a_program(field):
     assert secrets(repr(Program(name="x", **{field: HIDING[field]}))) == set()
@@ -672,7 +644,6 @@ def test_a_key_that_an_api_repeats_in_its_error_is_told_to_nobody(refused_keys):
     assert secrets(log + "".join(errors)) == set()
 
 
-@open_bug("the connection keeps the first key: who sets the right one, as the error says, is refused until the kernel is restarted")
 def test_a_key_that_was_refused_is_read_again(refused_keys):
     assert [sorted(secrets(key)) for key in refused_keys[2]] == [["SECRET-1"], ["SECRET-2"]]
 
@@ -697,19 +668,13 @@ def ask_other() -> str:
     get_ipython().run_cell_magic("agent", "other -p prog --tools where", "where are you")
     return other.get_last_message()
 
-def ask_slow() -> str:
-    """Ask a slow process, with a cell."""
-    get_ipython().run_cell_magic("agent", "slowly -p prog", "slow please")
-    return "done"
-
 prog = Program(name="prog", provider="scripted", model="m", script=(
     {"when": "slow please|^slow", "say": "word " * 400, "delay_s": 0.02},
     {"when": "^where", "call": [{"name": "where"}]},
     {"when": "^block", "call": [{"name": "block"}]},
     {"when": "^other", "call": [{"name": "ask_other"}]},
-    {"when": "^deep", "call": [{"name": "ask_slow"}]},
     {"when": "^endless", "call": [{"name": "where", "arguments": '{"x": 1e999}'}]},
-    {"when": "here|done|interrupt|Interrupt", "say": "{{result}}"},
+    {"when": "here", "say": "{{result}}"},
     {"say": "one"}, {"say": "two"}, {"say": "three"}, {"say": "four"},
 ))
 '''
@@ -723,8 +688,17 @@ def kernel():
     made.close()
 
 
-@open_bug("isidentifier is all that is asked")
-@pytest.mark.parametrize("name", ["class", "None", "print", "_5", "__x__", "\ufb01"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "class",
+        "None",
+        "print",
+        "_5",
+        "__x__",
+        "\ufb01",
+    ],
+)
 def test_a_name_that_python_could_not_use_or_would_lose_is_refused(kernel, name):
     before = kernel.run(f"globals().get({name!r})").data()
     ran = kernel.run(f"%%agent {name} -p prog\nhi")
@@ -737,14 +711,12 @@ def test_a_name_that_the_notebook_uses_is_refused(kernel, name):
     assert kernel.run(f"%%agent {name} -p prog\nhi").error["ename"] == "PersonError"
 
 
-@open_bug("an infinite argument goes into the turn's data as Infinity, which is no JSON: the kernel warns, a browser cannot read it")
 def test_an_endless_number_in_an_argument_leaves_a_notebook_that_can_be_read(kernel):
     ran = kernel.run("%%agent endless -p prog --tools where\nendless")
     assert "serialization failed" not in ran.printed
     assert "Infinity" not in str(ran.data("application/vnd.llmproc.turn+json"))
 
 
-@open_bug("a cell run within a cell ends what is known of the outer one: the next agent cell in it becomes `await` where that fails")
 @pytest.mark.parametrize("magic", ["time", "capture"])
 def test_an_agent_cell_runs_after_a_cell_within_the_cell(kernel, magic):
     name = f"after_{magic}"
@@ -752,14 +724,12 @@ def test_an_agent_cell_runs_after_a_cell_within_the_cell(kernel, magic):
     assert kernel.run(f"{name}.messages[-1].text").data() == ["'one'"]
 
 
-@open_bug("a captured cell is a cell within a cell: it forgets which cell it is, so it does not branch")
 def test_a_captured_cell_that_is_run_again_branches(kernel):
     for _ in range(2):
         kernel.run("%%capture\n%%agent captured -p prog\nhi", cell="captured")
     assert kernel.run("len(captured.messages)").data() == ["3"]
 
 
-@open_bug("the cell is made an `await` cell also where IPython was told not to await")
 def test_an_agent_cell_runs_where_autoawait_is_off(kernel):
     kernel.run("%autoawait off")
     try:
@@ -785,7 +755,6 @@ def test_a_tool_may_run_an_agent_cell(kernel, outer):
     assert ran.data()[-1].endswith("here") and ran.status == "ok"
 
 
-@open_bug("the expression holds the main thread where the kernel only notes an interrupt; then the call begins, and nobody stops it")
 def test_an_interrupt_while_a_value_is_made_acts_at_once_and_starts_nothing(kernel):
     ran = kernel.run("%%agent waits -p prog\nslow {{time.sleep(2)}}", cell="waits", interrupt_after_s=0.3)
     state = kernel.run("'waits' in globals() and waits.state").data()
@@ -794,19 +763,23 @@ def test_an_interrupt_while_a_value_is_made_acts_at_once_and_starts_nothing(kern
     assert state in (["False"], ["'idle'"])
 
 
-@open_bug("an interrupted tool counts as failed (`KeyboardInterrupt: `), and the model is not told that its effect is unknown")
 def test_a_tool_that_was_interrupted_says_that_its_effect_is_unknown(kernel):
     kernel.run("%%agent blocked -p prog --tools block\nblock please", cell="blocked", interrupt_after_s=0.4)
     assert "whether it took effect is unknown" in kernel.run("blocked.messages[-1].tool_results[0].text").data()[0]
 
 
-@open_bug("only KeyboardInterrupt itself is passed on, not that of a call within a tool: the cell goes on as if nothing had been pressed")
-def test_an_interrupt_of_a_cell_within_a_tool_stops_the_outer_one_too(kernel):
-    ran = kernel.run("%%time\n%%agent deep -p prog --tools ask_slow\ndeep please", cell="deep", interrupt_after_s=0.4)
-    assert (ran.status, ran.error and ran.error["ename"]) == ("error", "KeyboardInterrupt")
+def test_an_interrupt_of_a_call_within_a_tool_stops_the_outer_one_too():
+    def act() -> str:
+        """Wait for another process, and be interrupted."""
+        raise Interrupted("other")
+
+    process = live(calling("act"), {"say": "went on"}, tools=[tool(act, where="main")])
+    tools = WaitingTools()
+    with pytest.raises(KeyboardInterrupt):
+        tools.wait(process.run("go", on_main=tools))
+    assert process.get_last_message() == ""
 
 
-@open_bug("the calls are taken off the list before they are waited for: an error of the first loses the others")
 def test_waiting_for_many_loses_none_when_one_fails(kernel):
     kernel.run("failing = Program(name='failing', provider='scripted', model='m', script=({'error': 'RequestRefused'},))")
     kernel.run("%%agent w1 -p failing --bg\nhi")
@@ -815,7 +788,6 @@ def test_waiting_for_many_loses_none_when_one_fails(kernel):
     assert kernel.run("%wait").data() == ["w2 (scripted: no model answered): one"]
 
 
-@open_bug("an interrupt stops the call that is waited for at that moment only, and the others can be waited for no more")
 def test_an_interrupt_of_wait_stops_all_that_it_waits_for(kernel):
     for name in ("i1", "i2"):
         kernel.run(f"%%agent {name} -p prog --bg\nslow please")
@@ -833,7 +805,6 @@ def other_kernel(tmp_path_factory):
     made.close()
 
 
-@open_bug("the shell is marked as loaded before the settings are read: after a wrong mode the magics can never be loaded")
 def test_a_wrong_mode_is_one_line_and_can_be_mended(other_kernel):
     ran = other_kernel.run("%load_ext llmproc_nb")
     again = other_kernel.run("import os; os.environ['LLMPROC_NB_MODE'] = 'live'\n%load_ext llmproc_nb\n%agent")
@@ -844,21 +815,18 @@ def test_a_wrong_mode_is_one_line_and_can_be_mended(other_kernel):
     assert (ran.error["ename"], len(ran.error["traceback"]), again.status) == ("PersonError", 1, "ok")
 
 
-@open_bug("the settings of the old extension stay among the shell's, and %config may set those instead of the living ones")
 def test_reloading_leaves_one_set_of_settings(other_kernel):
     other_kernel.run("os.environ['LLMPROC_NB_MODE'] = 'live'\n%reload_ext llmproc_nb\n%reload_ext llmproc_nb")
     found = other_kernel.run("[type(one).__name__ for one in get_ipython().configurables].count('AgentMagics')").data()
     assert found == ["1"]
 
 
-@open_bug("only agent cells know the mode: a process started in Python asks the world, also where all is to be replayed")
 def test_a_process_that_is_started_in_python_follows_the_mode(other_kernel):
     other_kernel.run("os.environ.update(LLMPROC_NB_MODE='replay', LLMPROC_NB_RECORDING=os.environ['FOLDER'] + '/none.jsonl')")
     ran = other_kernel.run(SETUP.replace("%load_ext", "%reload_ext") + "\nprint(prog.start().run('hello'))")
     assert "there is no recording" in str(ran.error) and ran.printed == ""
 
 
-@open_bug("the machine of the unloaded extension keeps the recording open: `another kernel is writing it`")
 def test_reloading_gives_the_recording_back(other_kernel):
     other_kernel.run("os.environ.update(LLMPROC_NB_MODE='auto', LLMPROC_NB_RECORDING=os.environ['FOLDER'] + '/auto.jsonl')")
     other_kernel.run(SETUP.replace("%load_ext", "%reload_ext"))
@@ -875,7 +843,6 @@ def logged(folder: Path) -> Path:
     return folder / "back.jsonl"
 
 
-@open_bug("every callable of the notebook is made a tool: one that cannot be keeps all processes from coming back")
 def test_a_function_that_is_no_tool_keeps_nobody_from_coming_back(other_kernel, tmp_path):
     other_kernel.run("os.environ['LLMPROC_NB_MODE'] = 'live'\n%reload_ext llmproc_nb\ndef many(*args): ...")
     assert "many" not in other_kernel.run(f"%agent --resume {logged(tmp_path)}").data()[0]
@@ -888,7 +855,6 @@ same = Program(name="back", provider="scripted", model="script", script=({"say":
 """
 
 
-@open_bug("a process that came back refuses its own first cell, as its flags `choose a program`: Run All fails after --resume")
 def test_a_process_that_came_back_takes_its_own_cell(other_kernel, tmp_path):
     other_kernel.run("os.environ['LLMPROC_NB_MODE'] = 'live'\n%reload_ext llmproc_nb\nglobals().pop('many', None)")
     other_kernel.run(SAME)
@@ -908,7 +874,6 @@ def where() -> str:
 """
 
 
-@open_bug("an interrupt between a tool's end and its answer leaves the kernel's own loop: the kernel dies, and everything with it")
 def test_an_interrupt_at_the_worst_moment_does_not_kill_the_kernel():
     made = Kernel(LLMPROC_NB_STREAM="0")
     try:
@@ -918,3 +883,20 @@ def test_an_interrupt_at_the_worst_moment_does_not_kill_the_kernel():
         assert made.run("1 + 1", timeout_s=2).data() == ["2"]
     finally:
         made.close()
+
+
+@pytest.mark.xfail(strict=True, reason="the extension takes over a machine that was made before it, in whatever mode that one runs")
+def test_a_process_started_before_the_extension_does_not_undo_the_replay(tmp_path):
+    made = Kernel(LLMPROC_NB_STREAM="0", LLMPROC_NB_MODE="replay", LLMPROC_NB_RECORDING=str(tmp_path / "none.jsonl"))
+    try:
+        made.run(SETUP.replace("%load_ext llmproc_nb", "") + "\nearly = prog.start('early')")
+        made.run("%load_ext llmproc_nb")
+        assert made.run("%%agent late -p prog\nhi").status == "error"  # there is no recording, so nothing may answer
+    finally:
+        made.close()
+
+
+@pytest.mark.xfail(strict=True, reason="a dry run of a new name starts the process: it is in the log, in %ps and in the namespace")
+def test_a_dry_run_of_a_new_process_leaves_nothing(kernel):
+    assert "nothing was sent" in kernel.run("%%agent never_started -p prog --dry-run\nhi").data()[0]
+    assert kernel.run("'never_started' in globals()").data() == ["False"]

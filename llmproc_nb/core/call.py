@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import CallStateError
 from llmproc_nb.core.result import RunResult
 
 if TYPE_CHECKING:
+    from llmproc_nb.core.loop import Run
     from llmproc_nb.core.process import Process
+
+inside: ContextVar[tuple[Run, ...]] = ContextVar("inside", default=())
+"""The calls that the code that runs now is part of, outermost first."""
 
 WAIT_S = 0.1
 GRACE_S = 2.0
@@ -91,6 +96,29 @@ class Call:
 
     def result(self, timeout_s: float | None = None) -> RunResult:
         """Wait for the end and give the result; raises what went wrong. An interrupt while waiting cancels the call first."""
+        with self._waited_for():
+            return self._result(timeout_s)
+
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """While somebody waits. Raises CallStateError where a process would wait for itself, for ever.
+
+        Whoever waits inside a call (a tool) takes this one along when that call is stopped.
+        """
+        runs = [run for run in inside.get() if run.process.running is run]
+        if any(run.process is self.process for run in runs) and not self.done():
+            right = "it can answer when its present call has ended"
+            found = "a process waits for an answer of its own"
+            raise CallStateError(found, place=self.process.name, right=right, step="Ask another process.")
+        if runs:
+            runs[-1].waits_for.add(self)
+        try:
+            yield
+        finally:
+            if runs:
+                runs[-1].waits_for.discard(self)
+
+    def _result(self, timeout_s: float | None) -> RunResult:
         if self.process.machine.owner.is_here() and not self.done():
             raise CallStateError("a coroutine on the owner loop waits for a call that runs there too", right="`await call` works there")
         try:
@@ -127,6 +155,10 @@ class Call:
         return self._future
 
     async def _awaited(self) -> RunResult:
+        with self._waited_for():
+            return await self._done()
+
+    async def _done(self) -> RunResult:
         done = asyncio.wrap_future(self._future)
         try:
             while not done.done():  # waking now and then lets a kernel notice its interrupt, which by itself does not wake an idle loop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
@@ -41,8 +42,20 @@ class Node:
             yield node
             node = node.parent
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _node_of, (tuple(node.message for node in self.path()),)  # flat: a chain of parents would be too deep
+
     def __repr__(self) -> str:
         return f"<Node {self.id[:8]} {self.message.role} {self.message.text[:40]!r}>"
+
+
+def _node_of(messages: tuple[Message, ...]) -> Node:
+    """The last node of a path of these messages."""
+    node = None
+    for message in messages:
+        node = Node(message, node)
+    assert node is not None
+    return node
 
 
 def node_id(message: Message, parent_id: str) -> str:

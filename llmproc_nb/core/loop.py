@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from llmproc_nb.core.ask import Attempts, ask, spent
+from llmproc_nb.core.call import Call, inside
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import Called, Event, ReaderFailed, Replied, Stopped
@@ -61,6 +62,8 @@ class Run:
         self.nodes: list[Node] = []
         self.detail: str | None = None
         self.notes: list[str] = []
+        self.tools = process.tools
+        self.waits_for: set[Call] = set()
         self.unkept: LogError | None = None
 
     def write(self, kind: type[E], **fields: Any) -> E:
@@ -105,7 +108,7 @@ class Run:
                 told = callback(*values)
                 if inspect.isawaitable(told):
                     await told
-            except Exception as error:  # a callback reads events, it does not decide what happens
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # a callback reads events, it does not decide what happens
                 del self._callbacks[key]
                 words = clean(f"{type(error).__name__}: {error}")
                 self.write(ReaderFailed, reader=key, error=words)
@@ -139,6 +142,7 @@ class Run:
             began = self.machine.clock.monotonic()
             before = self.process.head
             self.process.running = self
+            inside.set((*inside.get(), self))
             reason, fault = "error", "the loop itself failed"
             try:
                 node = self.append(self.message)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
-from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.errors import PersonError, ProgramError
 from llmproc_nb.core.event import Appended, Opened, Replied, Started, ToolRan, Warned
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import Log, Store
@@ -22,6 +22,9 @@ from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Usage
 
 Mode: TypeAlias = Literal["live", "record", "replay", "auto"]
+
+
+CLOSE_GRACE_S = 2.0
 
 
 class Recorded(Protocol):
@@ -110,6 +113,8 @@ class Machine:
         head: Node | None = None,
     ) -> Process:
         """Make a process from a program: its tools and provider are resolved, its system prompt is made now. Raises ProgramError."""
+        if not isinstance(name or program.name, str):
+            raise ProgramError(f"{name or program.name!r} is no name", right="a process has a text as its name")
         wanted = self.drivers.tools((*program.tools, *tools), program)
         linked = self.drivers.linked(program) if program.linked else {}
         provider, limiter = self._provider(program)
@@ -176,16 +181,16 @@ class Machine:
         )
         if program.provider == "scripted":
             key = (*key, id(program.script) if callable(program.script) else repr(program.script))
-        if key not in self._providers:
-            real = self.drivers.provider(program)
-            self._providers[key] = self.recorded.provider(real) if self.recorded else real
         endpoint = f"{program.provider} {program.base_url or ''}"
-        limiter = self._limiters.setdefault(endpoint, Limiter(self.clock.monotonic))
-        return self._providers[key], limiter
+        with self._lock:
+            if key not in self._providers:
+                real = self.drivers.provider(program)
+                self._providers[key] = self.recorded.provider(real) if self.recorded else real
+            return self._providers[key], self._limiters.setdefault(endpoint, Limiter(self.clock.monotonic))
 
     def find(self, name: str | int) -> Process:
         """The newest process of that name, living ones first, or the one with that pid. Raises PersonError."""
-        found = [process for process in self.processes.values() if name in (process.name, process.pid, str(process.pid))]
+        found = [process for process in tuple(self.processes.values()) if name in (process.name, process.pid, str(process.pid))]
         if not found:
             names = ", ".join(dict.fromkeys(process.name for process in self.processes.values() if process.alive)) or "none yet"
             raise PersonError(f"there is no process {name!r}", right=f"processes: {names}")
@@ -225,9 +230,11 @@ class Machine:
 
     def close(self) -> None:
         """Stop what runs and give everything back."""
-        for process in self.processes.values():
-            for call in process.calls:
-                call.cancel()
+        calls = [call for process in tuple(self.processes.values()) for call in process.calls if not call.done()]
+        for call in calls:
+            call.cancel()
+        for call in calls:  # they have things to write down
+            call.settle(CLOSE_GRACE_S)
         for provider in self._providers.values():
             self.owner.wait(provider.close(), 5.0)
         self.owner.close()

@@ -126,6 +126,23 @@ def clean(text: str) -> str:
     return text
 
 
+def cleaned(value: Any) -> Any:
+    """The value with every text in it cleaned. Raises RecursionError where it is nested too deep."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key) if isinstance(key, str) else key: cleaned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [cleaned(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(cleaned(item) for item in value)
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        changed = {name: new for name, old in fields.items() if old and (new := cleaned(old)) is not old and new != old}
+        return msgspec.structs.replace(value, **changed) if changed else value
+    return value
+
+
 def user(content: str | tuple[AnyPart, ...] | list[AnyPart]) -> Message:
     """A user message from text or parts."""
     parts = (Text(text=clean(content)),) if isinstance(content, str) else tuple(content)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -21,12 +22,13 @@ class OwnerLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident: int | None = None
+        self._pid = 0
         self._lock = threading.Lock()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None or self._loop.is_closed():
+            if self._loop is None or self._loop.is_closed() or self._pid != os.getpid():  # a fork of the interpreter has no threads
                 self._start()
             assert self._loop is not None
             return self._loop
@@ -44,7 +46,7 @@ class OwnerLoop:
 
         threading.Thread(target=main, name="llmproc-owner", daemon=True).start()
         ready.wait()
-        self._loop = loop
+        self._loop, self._pid = loop, os.getpid()
 
     def is_here(self) -> bool:
         """Whether the caller is on the owner loop's own thread, where waiting for it would never end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from llmproc_nb.core.event import Appended, Declared, Killed, Moved
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
-from llmproc_nb.core.message import AnyPart, Message, Part, Text, clean
+from llmproc_nb.core.message import AnyPart, Document, Image, Message, Part, Text, cleaned
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request
 from llmproc_nb.core.tool import Tool, Toolset
 from llmproc_nb.core.usage import Limits, Usage
@@ -55,6 +56,7 @@ class Process:
         self.calls: list[Call] = []
         self.notes: tuple[str, ...] = ()
         self._config: Config | None = None
+        self._lock = threading.Lock()
         self._settings = machine.drivers.settings(program)
 
     @cached_property
@@ -108,7 +110,8 @@ class Process:
             on_event=on_event,
             parse=parse,
         )
-        self.calls = [call, *(other for other in self.calls if not other.done())]
+        with self._lock:
+            self.calls = [call, *(other for other in self.calls if not other.done())]
         return call.start(run.supervise())
 
     def get_last_message(self) -> str:
@@ -185,7 +188,7 @@ class Process:
 
     def append(self, message: Message, *, call: int | None = None, cell: str | None = None, results: tuple[int, ...] = ()) -> Node:
         """Add a message after the head and stand on it."""
-        parent = self.head
+        parent, message = self.head, cleaned(message)
         node, new = self.machine.dialog.append(message, parent)
         self.head = node  # before the event: if the log cannot take it now, it keeps it for later, and the path must be whole
         if new:
@@ -197,6 +200,9 @@ class Process:
 
     def move(self, node: Node, reason: str, *, call: int | None = None, cell: str | None = None) -> None:
         """Stand on another node; nothing is lost, the left branch stays in the tree."""
+        if self.running is not None and call is None:
+            found = f"process {self.name!r} is running"
+            raise CallStateError(found, right="its head is moved between calls", step="Wait for it, or stop it.")
         if node is self.head:
             return
         before, self.head = self.head, node
@@ -251,8 +257,10 @@ def _said(user_input: Any, show: Callable[[Any], Any]) -> Message:
     message = said if isinstance(said, Message) else messages.user(said if isinstance(said, str) else tuple(said))
     if not message.parts or not any(not isinstance(part, Text) or part.text.strip() for part in message.parts):
         raise PromptError("the prompt is empty", right="a process needs something to answer")
-    parts = tuple(msgspec.structs.replace(part, text=clean(part.text)) if isinstance(part, Text) else part for part in message.parts)
-    return msgspec.structs.replace(message, parts=parts)
+    if message.role != "user" or not all(isinstance(part, Text | Image | Document) for part in message.parts):
+        what = f"a message of role {message.role!r}" if message.role != "user" else "a tool call or an answer to one"
+        raise PromptError(f"{what} is no prompt", right="a user says text, images and documents")
+    return message
 
 
 def _is_parts(value: Any) -> bool:

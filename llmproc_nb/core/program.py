@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -123,6 +124,11 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The same program with other fields."""
         return msgspec.structs.replace(self, **fields)
 
+    def __repr__(self) -> str:
+        """Short, and without what may be a secret."""
+        tools = f", {len(self.tools)} tools" if self.tools else ""
+        return f"<Program {self.name}: {self.provider or 'no provider'}:{self.model or 'no model'}{tools}>"
+
     def declaration(self) -> dict[str, Any]:
         """The program as JSON data, for the log: functions by their names, linked programs by theirs, no notes."""
         fields: dict[str, Any] = {}
@@ -133,6 +139,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if value in ((), {}):
                 continue
             fields[name] = _names(value) if name in ("tools", "script") else msgspec.to_builtins(_public(value), enc_hook=_named)
+            if name == "base_url":
+                fields[name] = _open_url(value)
         return fields
 
 
@@ -143,8 +151,18 @@ def _public(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _public(item) for key, item in value.items()}
     if isinstance(value, McpServer):
-        return msgspec.structs.replace(value, env=dict.fromkeys(value.env, HIDDEN), headers=dict.fromkeys(value.headers, HIDDEN))
+        hidden = {"env": dict.fromkeys(value.env, HIDDEN), "headers": dict.fromkeys(value.headers, HIDDEN)}
+        return msgspec.structs.replace(value, args=(HIDDEN,) * len(value.args), url=value.url and _open_url(value.url), **hidden)
+    if isinstance(value, Link):
+        return msgspec.structs.replace(value, program=None, path=value.path or (value.program.name if value.program else None))
     return value
+
+
+def _open_url(url: str) -> str:
+    """An address without what may be a secret: user, password and query."""
+    found = urlsplit(url)
+    host = found.netloc.rpartition("@")[2]
+    return urlunsplit((found.scheme, host, found.path, "", ""))
 
 
 def _names(value: Any) -> Any:

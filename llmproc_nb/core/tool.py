@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from llmproc_nb.core.errors import ToolDeclarationError, ToolError
-from llmproc_nb.core.message import AnyPart, Document, Image, Text, clean
+from llmproc_nb.core.message import AnyPart, Document, Image, Text, clean, cleaned
 from llmproc_nb.core.provider import ToolSpec
 
 ResultParts: TypeAlias = tuple[Text | Image | Document, ...]
@@ -105,28 +105,18 @@ class Toolset:
 def read_arguments(text: str) -> dict[str, Any]:
     """The arguments of a tool call. Raises ToolError, in words for the model, where they are no JSON object."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = cleaned(json.loads(text, parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise ToolError(
             f"the arguments are not valid JSON ({error})", right="one JSON object is needed", step="Call the tool again."
         ) from None
     if not isinstance(value, dict):
         raise ToolError(f"the arguments are a JSON {type(value).__name__}", right="one JSON object is needed", step="Call the tool again.")
-    return _clean_value(value)  # type: ignore[no-any-return]
+    return value
 
 
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no JSON value")
-
-
-def _clean_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list):
-        return [_clean_value(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): _clean_value(item) for key, item in value.items()}
-    return value
 
 
 def result_parts(value: Any) -> ResultParts:

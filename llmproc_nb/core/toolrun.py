@@ -48,10 +48,13 @@ async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], boo
             whole = False
             for task in tasks:
                 task.cancel()
+            for call in tuple(run.waits_for):  # a thread cannot be stopped, what it waits for can
+                call.cancel()
     fault = next((error for task in tasks if (error := task.exception()) is not None), None)
     if fault is not None:
         raise fault
     made = [task.result() for task in tasks]
+    whole = whole and all(tool_run.outcome != "interrupted" for tool_run, _ in made)
     return [tool_run for tool_run, _ in made], [seq for _, seq in made], whole
 
 
@@ -80,7 +83,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
             deadline = asyncio.timeout(tool.timeout_s)
             async with deadline:
                 value = await _invoke(run, tool, checked)
-            parts, outcome = result_parts(run.machine.show(value)), "ran"
+            parts, outcome = await _shown(run, value), "ran"
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
     except ReplayMiss:
@@ -92,6 +95,8 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
         parts, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
+        if isinstance(error, ToolExit) and issubclass(error.kind, KeyboardInterrupt):
+            parts, outcome = (Text(text=UNKNOWN),), "interrupted"
         trace = _trace(error)
         if isinstance(error, TimeoutError) and deadline.expired():
             parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
@@ -135,10 +140,10 @@ def _trace(error: BaseException) -> str | None:
 
 
 def _find(run: Run, call: ToolCall) -> Tool:
-    tool = run.process.tools.get(call.name)
+    tool = run.tools.get(call.name)
     if tool is not None:
         return tool
-    names = [known.name for known in run.process.tools]
+    names = [known.name for known in run.tools]
     near = difflib.get_close_matches(call.name, names, 1)
     right = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}" if names else "there are no tools"
     raise ToolError(f"there is no tool {call.name!r}", right=right)
@@ -155,6 +160,13 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
     else:
         value = await in_worker(function)
     return await value if inspect.isawaitable(value) else value
+
+
+async def _shown(run: Run, value: Any) -> ResultParts:
+    """What a tool returned, for the model. Anything but plain text may take its time, and a repr is foreign code: not on the owner loop."""
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return result_parts(value)
+    return await in_worker(lambda: result_parts(run.machine.show(value)))
 
 
 async def _released(function: Callable[[], Awaitable[Any]]) -> Any:

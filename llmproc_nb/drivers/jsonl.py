@@ -50,6 +50,16 @@ class JsonlStore:
         except OSError as error:
             raise self._fault(error) from error
 
+    def clear(self) -> None:
+        """Make the log empty. Raises LogError where somebody else writes it."""
+        try:
+            fd = self._open() if self._fd is None else self._fd
+            os.ftruncate(fd, 0)
+            self._size = 0
+            remove_blobs(self.path)
+        except OSError as error:
+            raise self._fault(error) from error
+
     def close(self) -> None:
         """Give the file back, after a last try to write what waits."""
         try:
@@ -143,13 +153,13 @@ class RecordingStore:
 
     def _is_news(self, event: AnyEvent) -> bool:
         if self._mode == "record":
-            return not isinstance(event, Opened)
+            return isinstance(event, Replied)  # before there is an answer nothing is worth the place of what was recorded
         return isinstance(event, ToolStarted) or (isinstance(event, Replied) and not event.replayed)
 
     def _begin(self) -> None:
         """Write what was held back, and everything from now on."""
         if self._mode == "record":
-            remove_log(self._store.path)
+            self._store.clear()
         held, self._held = self._held or [], None
         fault: LogError | None = None
         for event in held:
@@ -210,17 +220,13 @@ def blob_folder(path: Path) -> Path:
     return path.with_name(f"{path.stem}.blobs")
 
 
-def remove_log(path: Path) -> None:
-    """Remove a log and its blobs. Raises LogError where that is not allowed."""
-    try:
-        path.unlink(missing_ok=True)
-        folder = blob_folder(path)
-        if folder.is_dir():
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
-    except OSError as error:
-        raise LogError(f"it cannot be replaced: {error.strerror or error}", place=str(path)) from error
+def remove_blobs(path: Path) -> None:
+    """Remove the blobs of a log."""
+    folder = blob_folder(path)
+    if folder.is_dir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
 def _lock(fd: int) -> None:

@@ -22,8 +22,8 @@ def load(ip: InteractiveShell) -> None:
     from llmproc_nb.notebook.notebook import Notebook
 
     notebook = Notebook(ip)
-    setattr(ip, ATTRIBUTE, notebook)
     magics = AgentMagics(ip, notebook)
+    setattr(ip, ATTRIBUTE, notebook)
     ip.register_magics(magics)
     notebook.settings = magics
     notebook.undo = [
@@ -47,6 +47,8 @@ def unload(ip: InteractiveShell) -> None:
         magics = ip.magics_manager.magics[kind]
         for name in [name for name, function in magics.items() if getattr(function, "__self__", None) is notebook.settings]:
             del magics[name]
+    ip.configurables[:] = [one for one in ip.configurables if one is not notebook.settings]
+    notebook.forget_machine()
     setattr(ip, ATTRIBUTE, None)
 
 
@@ -55,7 +57,7 @@ def _transform(ip: InteractiveShell, notebook: Any) -> Any:
 
     def rewrite(lines: list[str]) -> list[str]:
         source = "".join(lines)
-        if notebook.in_cell or not _CELL.match(source):
+        if notebook.in_cell or not ip.autoawait or not _CELL.match(source):
             return lines
         return [_CELL.sub(f"await get_ipython().{ATTRIBUTE}.run_agent_cell(", source, count=1)]
 

@@ -132,35 +132,55 @@ def _interrupts_to(stop: Callable[[], Any], tools: MainLoopTools) -> Iterator[No
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Have an interrupt raised where the code is: in an `await` cell the kernel only notes it until the cell waits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class MainLoopTools:
     """Runs tools on the main thread between the events of the kernel's loop, while an `await` cell waits."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._where = loop, contextvars.copy_context()
+        self._loop = loop
         self.busy = False
 
     def __call__(self, function: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
-        self._loop.call_soon_threadsafe(self._run, future, function, context=self._where.copy())
+        self._loop.call_soon_threadsafe(self._run, future, function, context=contextvars.copy_context())
         return future
 
     def _run(self, future: Future[Any], function: Callable[[], Any]) -> None:
-        self.busy = True
+        def busily() -> Any:
+            self.busy = True
+            try:
+                return function()
+            finally:
+                self.busy = False
+
         try:
-            settle(future, function)
-        finally:
-            self.busy = False
+            settle(future, busily)
+        except KeyboardInterrupt as error:  # it came between the tool's end and here; out of here it would end the kernel's loop
+            if not future.done():
+                future.set_exception(ToolExit(error))
 
 
 class WaitingTools:
     """Runs tools on the main thread while it waits for a call: nested cells, loops, plain consoles."""
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[contextvars.Context, Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
 
     def __call__(self, function: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
-        self._asked.put((future, function))
+        self._asked.put((contextvars.copy_context(), future, function))
         return future
 
     def wait(self, call: Call) -> RunResult:
@@ -168,12 +188,12 @@ class WaitingTools:
         try:
             while not call.done():
                 try:
-                    future, function = self._asked.get(timeout=POLL_S / 2)
+                    where, future, function = self._asked.get(timeout=POLL_S / 2)
                 except queue.Empty:
                     continue
-                settle(future, function)
+                where.run(settle, future, function)
                 error = future.exception()
-                if isinstance(error, ToolExit) and error.kind is KeyboardInterrupt:
+                if isinstance(error, ToolExit) and issubclass(error.kind, KeyboardInterrupt):
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             call.cancel()

@@ -18,6 +18,8 @@ from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
 from llmproc_nb.notebook.notebook import Notebook
 
+MODES = ["live", "record", "replay", "auto"]
+
 
 class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a `%%agent` cell, read."""
@@ -57,13 +59,16 @@ class AgentMagics(Magics):
         help="show answers while they grow; auto: where the front end says which cell runs, and not while replaying",
     ).tag(config=True)
     log_dir = Unicode("", help="the folder of the logs; empty: .llmproc beside the notebook; 0: no log on disk").tag(config=True)
-    mode = Enum(["live", "record", "replay", "auto"], "live", help="where answers come from").tag(config=True)
+    mode = Enum(MODES, "live", help="where answers come from").tag(config=True)
     recording = Unicode("", help="the recording that record, replay and auto use, as in recordings/demo.jsonl").tag(config=True)
 
     def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
+        told = os.environ.get("LLMPROC_NB_MODE")
+        if told is not None and told not in MODES:
+            raise PersonError(f"LLMPROC_NB_MODE is {told!r}", right=f"a mode is one of {', '.join(MODES)}")
         super().__init__(shell, config=shell.config)
         self.notebook = notebook
-        self.mode = os.environ.get("LLMPROC_NB_MODE", self.mode)
+        self.mode = told or self.mode
         self.recording = os.environ.get("LLMPROC_NB_RECORDING", self.recording)
         notebook.choice = Choice(program=self.program or None, model=self.model or None, max_steps=self.max_steps or None)
 
@@ -110,7 +115,7 @@ class AgentMagics(Magics):
     @line_magic("agent")
     @magic_arguments("agent")
     @_choices
-    @argument("--mode", choices=["live", "record", "replay", "auto"], help="where answers come from: the world, a recording, or both")
+    @argument("--mode", choices=MODES, help="where answers come from: the world, a recording, or both")
     @argument("--recording", metavar="FILE", help="the recording for these modes, as in recordings/demo.jsonl")
     @argument("--stream", choices=["auto", "on", "off"], help="show answers while they grow")
     @argument(

@@ -9,6 +9,7 @@ import asyncio
 import builtins
 import keyword
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
-from llmproc_nb.core.call import Call
+from llmproc_nb.core.call import GRACE_S, Call
 from llmproc_nb.core.errors import LlmprocError, PersonError
 from llmproc_nb.core.event import Replied
 from llmproc_nb.core.result import RunResult
@@ -41,7 +42,7 @@ class Notebook:
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
         self.undo: list[Callable[[], Any]] = []
-        self.in_cell = False
+        self._depth = 0
         self.cell: str | None = None
         self.execution = 0
         self.choice = Choice()
@@ -55,11 +56,19 @@ class Notebook:
     # cells
 
     def cell_begins(self, info: Any) -> None:
-        self.in_cell, self.cell = True, getattr(info, "cell_id", None)
-        self.execution += 1
+        """A cell begins, or one within it: `%%capture` and the like run their body as a cell of its own, without an id."""
+        cell = getattr(info, "cell_id", None)
+        self._depth = 1 if cell is not None else self._depth + 1
+        if self._depth == 1:
+            self.cell = cell
+            self.execution += 1
 
     def cell_ends(self, result: Any = None) -> None:
-        self.in_cell = False
+        self._depth = max(0, self._depth - 1)
+
+    @property
+    def in_cell(self) -> bool:
+        return self._depth > 0
 
     # the machine
 
@@ -145,9 +154,10 @@ class Notebook:
         return self._process_for(flags), flags, prompt
 
     def _process_for(self, flags: CellFlags) -> api.Process:
-        if not flags.name.isidentifier() or keyword.iskeyword(flags.name):
-            raise PersonError(f"{flags.name!r} cannot be a name in this notebook", right="letters, digits and _ make a name")
-        if hasattr(builtins, flags.name) or flags.name in RESERVED or not flags.name.strip("_"):
+        name = flags.name
+        if not name.isidentifier() or keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:
+            raise PersonError(f"{name!r} cannot be a name in this notebook", right="letters, digits and _ make a name")
+        if hasattr(builtins, name) or name in RESERVED or name.startswith("_"):
             raise PersonError(f"{flags.name!r} is a name of Python or IPython", right="a process needs a name of its own")
         value = self.ip.user_ns.get(flags.name)
         if value is not None and not isinstance(value, api.Process):
@@ -172,8 +182,10 @@ class Notebook:
 
     def _starts_anew(self, process: api.Process, flags: CellFlags) -> bool:
         """Whether the cell that made this process asks for another one now. Any other cell may not."""
-        cell, chosen = self._births.get(process.pid, (None, Choice()))
         wanted = flags.choice.over(self.choice)
+        if process.pid not in self._births:  # it came back from a log, or was started in Python
+            return not flags.choice.empty and self._program(wanted, flags.name).declaration() != process.program.declaration()
+        cell, chosen = self._births[process.pid]
         if cell is not None and cell == self.cell:
             return not wanted.empty and self._program(wanted, flags.name) != process.program
         if flags.choice.empty or flags.choice.over(chosen) == chosen:
@@ -261,10 +273,11 @@ class Notebook:
 
     async def run_agent_cell(self, line: str, body: str) -> Any:
         """An outermost `%%agent` cell: the kernel's loop stays free while it waits. Gives a dry run, or nothing: the turn is on display."""
-        from llmproc_nb.notebook.live import MainLoopTools, wait_in_cell
+        from llmproc_nb.notebook.live import MainLoopTools, interrupts_raise, wait_in_cell
 
         tools = MainLoopTools(asyncio.get_running_loop())
-        made = self.start_call(line, body, tools)
+        with interrupts_raise():
+            made = self.start_call(line, body, tools)
         if made.call is None or made.bg:
             return made.now()
         with made.shown():
@@ -298,8 +311,19 @@ class Notebook:
         from llmproc_nb.notebook.live import WaitingTools
 
         pids = [self.process(name).pid for name in names] or list(self._waiting)
-        calls = [call for pid in pids for call in self._waiting.pop(pid, ())]
-        return [WaitingTools().wait(call) for call in calls]
+        calls = [call for pid in pids for call in self._waiting.get(pid, ())]
+        results = []
+        try:
+            for call in calls:
+                self._waiting[call.process.pid].remove(call)
+                results.append(WaitingTools().wait(call))
+        except KeyboardInterrupt:
+            for call in calls:
+                call.cancel()
+            for call in calls:
+                call.settle(GRACE_S)
+            raise
+        return results
 
 
 class CellCall:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
-from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.core.errors import PersonError, ProgramError, ToolDeclarationError
 from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
 from llmproc_nb.core.machine import Recorded
@@ -97,7 +97,7 @@ def resume(notebook: Notebook, log: str) -> Any:
 
     logfile = load("llmproc_nb.drivers.logfile:LogFile")(log) if log else _newest_log(notebook)
     namespace = shown_names(notebook.ip)
-    functions = [namespace[name] for name in tool_names(namespace)]
+    functions = [tool for name in tool_names(namespace) if (tool := _as_tool(namespace[name])) is not None]
     found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
     for one in found:
         if one.process is not None:
@@ -107,6 +107,14 @@ def resume(notebook: Notebook, log: str) -> Any:
     ]
     columns = ("process", "finished", "unknown", "never started", "functions to supply", "not answered", "fault")
     return Table(columns, rows, empty=f"no process was alive when {logfile.path.name} ended")
+
+
+def _as_tool(function: Any) -> Any:
+    """A function of the notebook as a tool; None where it cannot be one."""
+    try:
+        return load("llmproc_nb.drivers.schema:tool")(function)
+    except ToolDeclarationError:
+        return None
 
 
 def _listed(*names: tuple[str, ...]) -> list[str | None]:

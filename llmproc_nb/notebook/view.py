@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from llmproc_nb.core.message import clean
@@ -161,7 +162,7 @@ def _data(result: RunResult) -> dict[str, Any]:
         arguments = json.dumps(run.arguments, ensure_ascii=False, default=str)
         call: dict[str, Any] = {
             "name": run.name,
-            "arguments": run.arguments if len(arguments) <= MAX_RESULT_CHARS else clean(arguments[:MAX_RESULT_CHARS]),
+            "arguments": _finite(run.arguments) if len(arguments) <= MAX_RESULT_CHARS else clean(arguments[:MAX_RESULT_CHARS]),
             "outcome": run.outcome,
             "result": shown,
         }
@@ -186,6 +187,15 @@ def _data(result: RunResult) -> dict[str, Any]:
         "input_tokens": result.usage.input_tokens,
         "output_tokens": result.usage.output_tokens,
     }
+
+
+def _finite(value: Any) -> Any:
+    """The value with what is no number in JSON as text."""
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 # under way

@@ -76,7 +76,10 @@ class AnthropicProvider:
             error.place = error.place or place
             raise
         except self._faults as error:
-            raise self._fault(error, place) from None  # the SDK's own words may repeat a key
+            fault = self._fault(error, place)
+            if isinstance(fault, AuthError):
+                await self.close()  # the next request reads the key again, which may be another by then
+            raise fault from None  # the SDK's own words may repeat a key
         return draft.reply()
 
     def preview(self, request: Request) -> dict[str, Any]:

@@ -90,7 +90,10 @@ class Connection:
         except (httpx2.DecodingError, httpx2.TooManyRedirects) as error:
             raise GarbledReply(f"the answer cannot be read ({error})", place=place) from None
         except (OpenAIError, httpx2.HTTPError, OSError) as error:  # from None: the SDK's own words may repeat a key
-            raise sdk_fault(error, place=place) or fault(str(error), place=place) from None
+            mapped = sdk_fault(error, place=place) or fault(str(error), place=place)
+            if isinstance(mapped, AuthError):
+                await self.close()  # the next request reads the key again, which may be another by then
+            raise mapped from None
 
     async def _pieces(self, client: openai.AsyncOpenAI, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         import httpx2

@@ -885,6 +885,33 @@ def test_an_interrupt_at_the_worst_moment_does_not_kill_the_kernel():
         made.close()
 
 
+@pytest.mark.xfail(strict=True, reason="the main thread does not know for which call it runs a tool; functions of a notebook all run there")
+@pytest.mark.parametrize("way", ["result", "cell"])
+def test_a_tool_on_the_main_thread_that_waits_for_its_own_process_is_told_so(way):
+    def again() -> str:
+        """Ask myself."""
+        threading.Timer(0.5, outer[0].cancel).start()
+        inner = process.run("inner")
+        return told(lambda: inner.result() if way == "result" else WaitingTools().wait(inner))
+
+    process = live(calling("again"), {"say": "{{result}}"}, {"say": "inner"}, {"say": "more"}, tools=[tool(again, where="main")])
+    tools = WaitingTools()
+    outer = [process.run("go", on_main=tools)]
+    began = time.monotonic()
+    assert tools.wait(outer[0]).text == "CallStateError"
+    assert time.monotonic() - began < 0.4
+
+
+@pytest.mark.xfail(strict=True, reason="SystemExit in a reader or a view ends the owner loop's thread, as it did in a callback")
+@pytest.mark.parametrize("way", ["reader", "view"])
+def test_a_reader_that_exits_ends_no_loop(way):
+    code = LEAVING.replace(', callbacks={"on_tool_end": leave}', "" if way == "reader" else ", on_event=leave")
+    code = code.replace("    raise SystemExit(3)", '    if type(values[0]).__name__ == "ToolRan":\n        raise SystemExit(3)')
+    code = code.replace("print(", "process.machine.log.add(leave)\nprint(") if way == "reader" else code
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
+    assert done.stdout == "acted True\n", done.stderr[-1000:]
+
+
 @pytest.mark.xfail(strict=True, reason="the extension takes over a machine that was made before it, in whatever mode that one runs")
 def test_a_process_started_before_the_extension_does_not_undo_the_replay(tmp_path):
     made = Kernel(LLMPROC_NB_STREAM="0", LLMPROC_NB_MODE="replay", LLMPROC_NB_RECORDING=str(tmp_path / "none.jsonl"))

@@ -49,6 +49,7 @@ class Process:
     ) -> None:
         self.machine, self.pid, self.name, self.program, self.lineage, self.parent = machine, pid, name, program, lineage, parent
         self.head, self.tools, self.provider, self.limiter = head, tools, provider, limiter
+        self._path: tuple[Node, ...] = ()
         self.first, self.linked = head, dict(linked or {})
         self.usage = Usage()
         self.alive = True
@@ -148,7 +149,13 @@ class Process:
     @property
     def path(self) -> tuple[Node, ...]:
         """The nodes of this process's dialog, root first."""
-        return self.head.path()
+        known, head, new = self._path or (self.first,), self.head, list[Node]()  # local: any thread may ask
+        node = head
+        while node.depth >= len(known) and node.parent is not None:
+            new.append(node)
+            node = node.parent
+        self._path = path = (*known, *reversed(new)) if node is known[-1] else head.path()
+        return path
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -93,7 +94,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def system(self) -> str:
         """The system prompt: the text of the system messages the path starts with."""
-        return "\n\n".join(node.message.text for node in self.path if node.message.role == "system" and node.message.parts)
+        first = takewhile(lambda node: node.message.role == "system", self.path)
+        return "\n\n".join(node.message.text for node in first if node.message.parts)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ Pure: SDK exceptions are told apart by the names of their classes, which all gen
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -36,6 +36,38 @@ class Fragments:
     def join(self, nodes: Iterable[Node]) -> bytes:
         """The elements of all these nodes, joined by commas."""
         return b",".join(form for form in map(self.__getitem__, nodes) if form)
+
+
+PIECE_BYTES = 512 * 1024
+"""Longer bodies go out in pieces of about so many bytes: joined anew for every turn, they would be copied several times on their way."""
+
+
+class Pieces:
+    """A body in pieces that are sent one after the other. It can be sent again, after a redirect."""
+
+    def __init__(self, pieces: tuple[bytes, ...]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def sendable(pieces: tuple[bytes, ...]) -> tuple[bytes | Pieces, dict[str, str]]:
+    """What an HTTP client is given as content, and the headers that go with it: short bodies in one piece, long ones as they are."""
+    length = sum(map(len, pieces))
+    if length <= PIECE_BYTES:
+        return b"".join(pieces), {}
+    return Pieces(pieces), {"Content-Length": str(length)}
+
+
+def grown(pieces: tuple[bytes, ...], more: bytes) -> tuple[bytes, ...]:
+    """Elements in pieces, and more of them after a comma: the last piece grows until it is long enough, the others stay what they are."""
+    if not more or not pieces:
+        return (more,) if more else pieces
+    if len(pieces[-1]) < PIECE_BYTES:
+        return (*pieces[:-1], b",".join((pieces[-1], more)))
+    return (*pieces, b"," + more)
 
 
 # what an API says in its error body, where the status does not tell

@@ -13,7 +13,7 @@ import msgspec
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, ProgramError, ProviderError
 from llmproc_nb.core.provider import Config, Draft, Reply, Request
-from llmproc_nb.core.wire import sdk_fault
+from llmproc_nb.core.wire import sdk_fault, sendable
 from llmproc_nb.drivers.anthropic import wire
 from llmproc_nb.drivers.anthropic.answer import read
 from llmproc_nb.drivers.anthropic.blocks import API
@@ -100,10 +100,12 @@ class AnthropicProvider:
     async def _send(self, client: AsyncAPIClient, request: Request, headers: Mapping[str, str]) -> httpx2.Response:
         import httpx2
 
-        path, body = self._path(request.config.model), self._wire.body(request)
+        path = self._path(request.config.model)
+        body, length = sendable(self._wire.pieces(request))
+        sent = {**headers, **length}
         # asked for the response itself, the SDK leaves the reading to us: its decoder costs more, and reads nothing but streams
         response: httpx2.Response = await client.post(
-            path, cast_to=httpx2.Response, content=body, options={"headers": headers} if headers else {}, stream=True, stream_cls=None
+            path, cast_to=httpx2.Response, content=body, options={"headers": sent} if sent else {}, stream=True, stream_cls=None
         )
         return response
 

@@ -13,7 +13,7 @@ import msgspec
 
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.provider import Config, Request, Settings, ToolSpec
-from llmproc_nb.core.wire import Fragments
+from llmproc_nb.core.wire import Fragments, grown
 from llmproc_nb.drivers.anthropic.blocks import CACHE_CONTROL, message_form, text_blocks
 
 DEFAULT_MAX_TOKENS = 8192
@@ -64,11 +64,15 @@ class Wire:
         self._marked = Fragments(lambda node: message_form(node.message, marked=True))
         self._system = Fragments(lambda node: text_blocks(node.message))
         self._system_marked = Fragments(lambda node: text_blocks(node.message, marked=True))
-        self._prefixes: dict[Node, bytes] = {}
+        self._prefixes: dict[Node, tuple[bytes, ...]] = {}
         self._configs: dict[tuple[str, bool], bytes] = {}
 
     def body(self, request: Request) -> bytes:
         """The exact bytes that go out."""
+        return b"".join(self.pieces(request))
+
+    def pieces(self, request: Request) -> tuple[bytes, ...]:
+        """The exact bytes that go out, in pieces; those of what is settled are the same from request to request."""
         path, settings = request.path, request.config.settings
         start = next((at for at, node in enumerate(path) if node.message.role != "system"), len(path))
         caching = self._caching and "cache_control" not in settings.body  # at the top level it means: the API places them
@@ -78,9 +82,11 @@ class Wire:
             pieces += (b',"system":[', system, b"]")
         if "messages" not in settings.body:
             marks = self._breakpoints(path, start, BREAKPOINTS - 1 - _own_breakpoints(settings)) if caching else []
-            pieces += (b',"messages":[', *self._message_forms(path, start, marks), b"]")
+            settled, rest = self._message_forms(path, start, marks)
+            pieces.append(b',"messages":[')
+            return b"".join(pieces), *settled, rest + b"]}"
         pieces.append(b"}")
-        return b"".join(pieces)
+        return (b"".join(pieces),)
 
     def _system_forms(self, nodes: Sequence[Node], caching: bool) -> bytes:
         nodes = [node for node in nodes if self._system[node]]
@@ -88,28 +94,28 @@ class Wire:
             return self._system.join(nodes)
         return b",".join([*map(self._system.__getitem__, nodes[:-1]), self._system_marked[nodes[-1]]])
 
-    def _message_forms(self, path: Sequence[Node], start: int, marks: Sequence[int]) -> tuple[bytes, bytes, bytes]:
-        """The messages in two pieces, with the comma between them: what is settled, and the last ones."""
+    def _message_forms(self, path: Sequence[Node], start: int, marks: Sequence[int]) -> tuple[tuple[bytes, ...], bytes]:
+        """The messages that are settled, in pieces, and the last ones, with the comma before them."""
         settled_to = self._settled_to(start, min(marks, default=len(path)))
         settled = self._settled(path, start, settled_to)
         last = [(self._marked if at in marks else self._plain)[path[at]] for at in range(settled_to, len(path))]
         rest = b",".join(filter(None, last))
-        return settled, b"," if settled and rest else b"", rest
+        return settled, b"," + rest if settled and rest else rest
 
     def _settled_to(self, start: int, end: int) -> int:
         return max(start, end - (end - start) % SETTLED_NODES)
 
-    def _settled(self, path: Sequence[Node], start: int, end: int) -> bytes:
-        """The plain forms of path[start:end] as one piece, made from the one before it and kept for the next request."""
+    def _settled(self, path: Sequence[Node], start: int, end: int) -> tuple[bytes, ...]:
+        """The plain forms of path[start:end], made from those of the request before and kept for the next one."""
         if end <= start:
-            return b""
+            return ()
         known = end
         while known > start and path[known - 1] not in self._prefixes:
             known -= SETTLED_NODES
         if known == end:
             return self._prefixes[path[end - 1]]
-        before = self._prefixes.pop(path[known - 1]) if known > start else b""
-        made = b",".join(filter(None, [before, self._plain.join(path[known:end])]))
+        before = self._prefixes.pop(path[known - 1]) if known > start else ()
+        made = grown(before, self._plain.join(path[known:end]))
         self._prefixes[path[end - 1]] = made
         if len(self._prefixes) > RECENT_PREFIXES:
             self._prefixes.pop(next(iter(self._prefixes)))

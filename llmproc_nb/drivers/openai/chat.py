@@ -58,7 +58,7 @@ class OpenAIChat:
 
     def preview(self, request: Request) -> JSON:
         """The exact request body. Sends nothing, needs no key."""
-        body: JSON = msgspec.json.decode(self._body(request))
+        body: JSON = msgspec.json.decode(b"".join(self._body(request)))
         return body
 
     def left_out(self, config: Config) -> tuple[str, ...]:
@@ -77,13 +77,13 @@ class OpenAIChat:
         # elsewhere the same names stand for models behind gateways, which drop what a model does not take
         return self._official and settings.is_reasoning(config.model)
 
-    def _body(self, request: Request) -> bytes:
-        """The request as bytes: the fields made anew, the messages of each node made once."""
+    def _body(self, request: Request) -> tuple[bytes, ...]:
+        """The request in pieces of bytes: the fields made anew, the messages of each node made once."""
         head = msgspec.json.encode(self._fields(request))
         system = request.system
         first = msgspec.json.encode({"role": "system", "content": system}) if system else b""
         rest = self._joined(request.path)
-        return b"".join((head[:-1], b',"messages":[', first, b"," if first and rest else b"", rest, b"]}"))
+        return b"".join((head[:-1], b',"messages":[', first, b"," if first and rest else b"")), *rest, b"]}"
 
     def _fields(self, request: Request) -> JSON:
         config, ask = request.config, request.config.settings

@@ -67,8 +67,11 @@ class Stream:
             raise stated_fault({"message": str(chunk.get("message") or chunk["detail"])}, place=self.place)
 
     def _said(self, delta: JSON) -> None:
-        self._thought(delta)
         content = delta.get("content")
+        if len(delta) == 1 and isinstance(content, str):  # what nearly every chunk is
+            self._text(content)
+            return
+        self._thought(delta)
         if isinstance(content, str):
             self._text(content)
         for piece in _dicts(content):

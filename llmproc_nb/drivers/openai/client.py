@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, PersonError, ProviderError
-from llmproc_nb.core.wire import fault, sdk_fault
+from llmproc_nb.core.wire import fault, sdk_fault, sendable
 from llmproc_nb.drivers.openai import sse
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Connection:
         self._each: dict[str, Any] = {}
         self._client: openai.AsyncOpenAI | None = None
 
-    async def ask(self, path: str, body: bytes, *, headers: Mapping[str, str], place: str) -> AsyncGenerator[tuple[str, Any], None]:
+    async def ask(
+        self, path: str, body: tuple[bytes, ...], *, headers: Mapping[str, str], place: str
+    ) -> AsyncGenerator[tuple[str, Any], None]:
         """The events of the answer as (name, JSON value), `[DONE]` included as text; a whole JSON answer is one event.
 
         Raises a ProviderError of the right kind. Closing the iterator closes the connection if the answer is not at its end.
@@ -95,11 +97,14 @@ class Connection:
                 await self.close()  # the next request reads the key again, which may be another by then
             raise mapped from None
 
-    async def _pieces(self, client: openai.AsyncOpenAI, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+    async def _pieces(
+        self, client: openai.AsyncOpenAI, path: str, body: tuple[bytes, ...], headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes, None]:
         import httpx2
 
-        options: Any = {"headers": {**self._each, **headers}}
-        response = await client.post(path, cast_to=httpx2.Response, content=body, options=options, stream=True, stream_cls=None)
+        content, length = sendable(body)
+        options: Any = {"headers": {**self._each, **headers, **length}}
+        response = await client.post(path, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
         try:
             async for piece in response.aiter_bytes():
                 yield piece

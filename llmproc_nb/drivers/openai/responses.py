@@ -56,7 +56,7 @@ class OpenAIResponses:
 
     def preview(self, request: Request) -> JSON:
         """The exact request body. Sends nothing, needs no key."""
-        body: JSON = msgspec.json.decode(self._body(request))
+        body: JSON = msgspec.json.decode(b"".join(self._body(request)))
         return body
 
     def left_out(self, config: Config) -> tuple[str, ...]:
@@ -73,10 +73,10 @@ class OpenAIResponses:
     async def close(self) -> None:
         await self._connection.close()
 
-    def _body(self, request: Request) -> bytes:
-        """The request as bytes: the fields made anew, the items of each node made once."""
+    def _body(self, request: Request) -> tuple[bytes, ...]:
+        """The request in pieces of bytes: the fields made anew, the items of each node made once."""
         head = msgspec.json.encode(self._fields(request))
-        return b"".join((head[:-1], b',"input":[', self._joined(request.path), b"]}"))
+        return head[:-1] + b',"input":[', *self._joined(request.path), b"]}"
 
     def _fields(self, request: Request) -> JSON:
         config, ask = request.config, request.config.settings

@@ -45,7 +45,7 @@ class Kernel:
         env = {**os.environ, "LLMPROC_NB_LOG": "0", "PYTHONPATH": str(ROOT), **environ}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env = {name: value for name, value in env.items() if value != ""}
-        self.manager = KernelManager(kernel_name="python3", transport="ipc")
+        self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(env=env, cwd=str(ROOT))
         self.client = self.manager.client()
         self.client.start_channels()

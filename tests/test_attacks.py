@@ -885,8 +885,10 @@ def test_an_interrupt_at_the_worst_moment_does_not_kill_the_kernel():
         made.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the main thread does not know for which call it runs a tool; functions of a notebook all run there")
-@pytest.mark.parametrize("way", ["result", "cell"])
+@pytest.mark.parametrize(
+    "way",
+    ["result", "cell"],
+)
 def test_a_tool_on_the_main_thread_that_waits_for_its_own_process_is_told_so(way):
     def again() -> str:
         """Ask myself."""
@@ -902,7 +904,6 @@ def test_a_tool_on_the_main_thread_that_waits_for_its_own_process_is_told_so(way
     assert time.monotonic() - began < 0.4
 
 
-@pytest.mark.xfail(strict=True, reason="SystemExit in a reader or a view ends the owner loop's thread, as it did in a callback")
 @pytest.mark.parametrize("way", ["reader", "view"])
 def test_a_reader_that_exits_ends_no_loop(way):
     code = LEAVING.replace(', callbacks={"on_tool_end": leave}', "" if way == "reader" else ", on_event=leave")
@@ -912,7 +913,6 @@ def test_a_reader_that_exits_ends_no_loop(way):
     assert done.stdout == "acted True\n", done.stderr[-1000:]
 
 
-@pytest.mark.xfail(strict=True, reason="the extension takes over a machine that was made before it, in whatever mode that one runs")
 def test_a_process_started_before_the_extension_does_not_undo_the_replay(tmp_path):
     made = Kernel(LLMPROC_NB_STREAM="0", LLMPROC_NB_MODE="replay", LLMPROC_NB_RECORDING=str(tmp_path / "none.jsonl"))
     try:
@@ -923,7 +923,6 @@ def test_a_process_started_before_the_extension_does_not_undo_the_replay(tmp_pat
         made.close()
 
 
-@pytest.mark.xfail(strict=True, reason="a dry run of a new name starts the process: it is in the log, in %ps and in the namespace")
 def test_a_dry_run_of_a_new_process_leaves_nothing(kernel):
     assert "nothing was sent" in kernel.run("%%agent never_started -p prog --dry-run\nhi").data()[0]
     assert kernel.run("'never_started' in globals()").data() == ["False"]

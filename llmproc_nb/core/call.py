@@ -96,11 +96,11 @@ class Call:
 
     def result(self, timeout_s: float | None = None) -> RunResult:
         """Wait for the end and give the result; raises what went wrong. An interrupt while waiting cancels the call first."""
-        with self._waited_for():
+        with self.waited_for():
             return self._result(timeout_s)
 
     @contextmanager
-    def _waited_for(self) -> Iterator[None]:
+    def waited_for(self) -> Iterator[None]:
         """While somebody waits. Raises CallStateError where a process would wait for itself, for ever.
 
         Whoever waits inside a call (a tool) takes this one along when that call is stopped.
@@ -155,7 +155,7 @@ class Call:
         return self._future
 
     async def _awaited(self) -> RunResult:
-        with self._waited_for():
+        with self.waited_for():
             return await self._done()
 
     async def _done(self) -> RunResult:

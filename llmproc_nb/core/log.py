@@ -47,7 +47,11 @@ class Log:
     def _tell(self, reader: EventReader, event: AnyEvent) -> None:
         try:
             reader(event)
-        except Exception as error:  # a reader is foreign code: it must stop neither the call nor the other readers
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ) as error:  # a reader is foreign code: it must stop neither the call nor the other readers
             self.remove(reader)
             name = getattr(reader, "__qualname__", type(reader).__name__)
             self.write(ReaderFailed, pid=event.pid, call=event.call, reader=name, error=clean(f"{type(error).__name__}: {error}"))

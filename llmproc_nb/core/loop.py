@@ -94,7 +94,11 @@ class Run:
             return
         try:
             reader(what)
-        except Exception as error:  # the view is a reader like any other: foreign code that must not stop the call
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ) as error:  # the view is a reader like any other: foreign code that must not stop the call
             self._on_delta = self._on_event = None
             self.write(ReaderFailed, reader="live view", error=clean(f"{type(error).__name__}: {error}"))
 

@@ -121,7 +121,7 @@ def _no_constant(word: str) -> float:
 
 def result_parts(value: Any) -> ResultParts:
     """What a tool returned, as parts a model can read: text as it is, data as JSON, PNG or JPEG bytes as an image, parts as they are."""
-    if value is None or value == "" if isinstance(value, str | None) else False:
+    if value is None or (isinstance(value, str) and not value):
         return (Text(text=EMPTY_RESULT),)
     if isinstance(value, str):
         return (Text(text=clean(value)),)

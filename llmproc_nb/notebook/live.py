@@ -93,7 +93,11 @@ async def wait_in_cell(call: Call, tools: MainLoopTools) -> RunResult:
     stop: asyncio.Future[Any] = loop.create_future()
     done: asyncio.Future[Any] = asyncio.wrap_future(call.future)
     with _interrupts_to(lambda: loop.call_soon_threadsafe(_resolve, stop), tools):
-        await asyncio.wait({done, stop}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait({done, stop}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # somebody else ended the cell
+            call.cancel()
+            raise
         if not done.done():
             call.cancel()
             await asyncio.wait({done}, timeout=GRACE_S)
@@ -185,6 +189,10 @@ class WaitingTools:
 
     def wait(self, call: Call) -> RunResult:
         """Wait for the call and run what its tools ask for. An interrupt stops the call first."""
+        with call.waited_for():
+            return self._wait(call)
+
+    def _wait(self, call: Call) -> RunResult:
         try:
             while not call.done():
                 try:

@@ -10,8 +10,7 @@ import builtins
 import keyword
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.call import GRACE_S, Call
-from llmproc_nb.core.errors import LlmprocError, PersonError
+from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.event import Replied
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.drivers.table import LateDrivers
+from llmproc_nb.notebook.cellcall import CellCall
 from llmproc_nb.notebook.cells import Cells
 
 if TYPE_CHECKING:
@@ -78,7 +78,14 @@ class Notebook:
         if self._machine is None:
             from llmproc_nb.notebook.recording import open_machine
 
-            self._machine = api.default_machine_if_made() or open_machine(self)
+            made = api.default_machine_if_made()
+            if made is not None and self.settings.mode != "live":
+                raise PersonError(
+                    f"processes were started before the extension, and not in mode {self.settings.mode!r}",
+                    right="`%load_ext llmproc_nb` comes before the first process",
+                    step="Restart the kernel.",
+                )
+            self._machine = made or open_machine(self)
             self._machine.current_cell = lambda: self.cell
             self._machine.show = _show_value
             api.set_default_machine(self._machine)
@@ -154,6 +161,17 @@ class Notebook:
         return self._process_for(flags), flags, prompt
 
     def _process_for(self, flags: CellFlags) -> api.Process:
+        """The process of a cell, started where there is none yet. A dry run starts it on a machine of its own, which leaves no trace."""
+        known = self._known(flags)
+        if flags.dry_run:
+            return known or self._made(flags, api.new_machine())[0]
+        if known is not None:
+            self._renew_tools(known, flags.tools)
+            return known
+        return self._start(flags)
+
+    def _known(self, flags: CellFlags) -> api.Process | None:
+        """The living process that a cell goes on with; None where it starts one. Raises PersonError for a name that cannot be one."""
         name = flags.name
         if not name.isidentifier() or keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:
             raise PersonError(f"{name!r} cannot be a name in this notebook", right="letters, digits and _ make a name")
@@ -164,10 +182,7 @@ class Notebook:
             raise PersonError(
                 f"{flags.name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own"
             )
-        if value is not None and value.alive and not self._starts_anew(value, flags):
-            self._renew_tools(value, flags.tools)
-            return value
-        return self._start(flags)
+        return value if value is not None and value.alive and not self._starts_anew(value, flags) else None
 
     def _renew_tools(self, process: api.Process, names: tuple[str, ...]) -> None:
         """Offer the tools a cell names, and those named before whose function was defined anew meanwhile."""
@@ -183,13 +198,13 @@ class Notebook:
     def _starts_anew(self, process: api.Process, flags: CellFlags) -> bool:
         """Whether the cell that made this process asks for another one now. Any other cell may not."""
         wanted = flags.choice.over(self.choice)
-        if process.pid not in self._births:  # it came back from a log, or was started in Python
-            return not flags.choice.empty and self._program(wanted, flags.name).declaration() != process.program.declaration()
-        cell, chosen = self._births[process.pid]
+        cell, chosen = self._births.get(process.pid, (None, None))
         if cell is not None and cell == self.cell:
             return not wanted.empty and self._program(wanted, flags.name) != process.program
-        if flags.choice.empty or flags.choice.over(chosen) == chosen:
+        if flags.choice.empty or (chosen is not None and flags.choice.over(chosen) == chosen):
             return False
+        if chosen is None and self._program(wanted, flags.name).declaration() == process.program.declaration():
+            return False  # it came back from a log, or was started in Python
         raise PersonError(
             f"process {process.name!r} runs program {process.program.name!r} ({process.program.model}) already",
             right="flags that choose a program count when a process starts",
@@ -200,14 +215,17 @@ class Notebook:
         return program_of(choice, name, os.environ, self.ip.user_ns)
 
     def _start(self, flags: CellFlags) -> api.Process:
-        machine = self.machine  # first: it reads .env
-        choice = flags.choice.over(self.choice)
-        functions = {name: self.ip.user_ns.get(name, name) for name in flags.tools}  # of the notebook, or built-in tools by name
-        process = machine.start(self._program(choice, flags.name), name=flags.name, tools=functions.values())
+        process, functions = self._made(flags, self.machine)
         self.ip.user_ns[flags.name] = process
-        self._births[process.pid] = (self.cell, choice)
+        self._births[process.pid] = (self.cell, flags.choice.over(self.choice))
         self._tools[process.pid] = functions
-        return process  # type: ignore[return-value]
+        return process
+
+    def _made(self, flags: CellFlags, machine: api.Machine) -> tuple[api.Process, dict[str, Any]]:
+        """A new process, and the tools the cell names: functions of the notebook, or built-in tools by name."""
+        functions = {name: self.ip.user_ns.get(name, name) for name in flags.tools}
+        program = self._program(flags.choice.over(self.choice), flags.name)
+        return machine.start(program, name=flags.name, tools=functions.values()), functions  # type: ignore[return-value]
 
     def _begin(self, process: api.Process, flags: CellFlags, body: str) -> tuple[Callable[[], None], tuple[str, ...]]:
         """What the call does first, when its turn has come: stand where this cell has to start."""
@@ -268,8 +286,8 @@ class Notebook:
     def _dry_run(self, process: api.Process, prompt: tuple[AnyPart, ...], body: str) -> Any:
         from llmproc_nb.notebook.dryrun import DryRun
 
-        begin_at = self._cells.setdefault(process.pid, Cells()).start_node(process, self.cell, self.execution)
-        return DryRun.of(process, begin_at, prompt)
+        cells = self._cells.get(process.pid, Cells()) if process.machine is self._machine else Cells()
+        return DryRun.of(process, cells.start_node(process, self.cell, self.execution), prompt)
 
     async def run_agent_cell(self, line: str, body: str) -> Any:
         """An outermost `%%agent` cell: the kernel's loop stays free while it waits. Gives a dry run, or nothing: the turn is on display."""
@@ -324,48 +342,6 @@ class Notebook:
                 call.settle(GRACE_S)
             raise
         return results
-
-
-class CellCall:
-    """An agent cell's call and what shows it."""
-
-    def __init__(
-        self, notebook: Notebook, process: api.Process, call: Call | None, view: Any, notes: Any, *, bg: bool = False, dry: Any = None
-    ):
-        self.notebook, self.process, self.call, self.view, self.notes, self.bg, self.dry = notebook, process, call, view, notes, bg, dry
-
-    def now(self) -> Any:
-        """What a cell gives that does not wait: a dry run, or a call in the background."""
-        if self.call is None:
-            return self.dry
-        self.notebook.keep(self.call)
-        if self.view.streams:
-            self.call.when_done(self._ended)
-        name = self.process.name
-        print(f"{name} runs in the background: `%wait {name}` shows its answer, `%kill {name}` stops it")
-        return None
-
-    def _ended(self, call: Call) -> None:
-        """A background call ended: show for good what its cell shows."""
-        error = call.exception()
-        if error is None:
-            self.view.finish(call.result(), notes=self.notes)
-        else:
-            self.view.failed(error if isinstance(error, LlmprocError) else None)
-
-    def finish(self, result: RunResult) -> None:
-        """Show the result for good and make it the cell's value, `_`, without showing it twice."""
-        self.view.finish(result, notes=self.notes)
-        self.notebook.be_value(result)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Where the body ends by an error or an interrupt, leave on display what there was."""
-        try:
-            yield
-        except (LlmprocError, KeyboardInterrupt, asyncio.CancelledError) as error:
-            self.view.failed(error if isinstance(error, LlmprocError) else None)
-            raise
 
 
 def _show_value(value: Any) -> Any:

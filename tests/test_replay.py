@@ -20,7 +20,7 @@ from llmproc_nb.core.message import Text
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Delta, Draft, Reply, Request
-from llmproc_nb.drivers.jsonl import RecordingStore
+from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.replay import Recording, reexecute
 
@@ -395,3 +395,18 @@ def test_the_recording_is_lines_of_json_that_anyone_can_read(log: LogFile) -> No
     kinds = [json.loads(line)["kind"] for line in log.path.read_text().splitlines()]
     assert kinds[:5] == ["opened", "appended", "started", "declared", "appended"]
     assert simple.SCOUT.name in log.path.read_text()
+
+
+def test_two_processes_of_one_name_get_each_their_own_answers(tmp_path: Path) -> None:
+    said = iter(("first", "second"))
+
+    def start(on: Machine) -> list[Process]:
+        program = Program(name="x", provider="scripted", model="m", script=lambda request: next(said))
+        return [on.start(program) for _ in range(2)]
+
+    live = machine(store=JsonlStore(tmp_path / "a.jsonl"))
+    for process in start(live):
+        process.run("hi").result()
+    live.close()
+    first, second = start(machine(recorded=Recording(LogFile(tmp_path / "a.jsonl"), "replay")))
+    assert (second.run("hi").result().text, first.run("hi").result().text) == ("second", "first")

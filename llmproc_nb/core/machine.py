@@ -98,6 +98,7 @@ class Machine:
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
         self._declared: set[str] = set()
+        self._lineages: dict[str, int] = {}
         self._siblings: dict[tuple[str, str], int] = {}
         self._calls, self._pids = count(1), count(1)
         self._lock = threading.RLock()
@@ -167,7 +168,10 @@ class Machine:
         return node
 
     def _lineage(self, name: str, parent: Process | None) -> str:
-        return name if parent is None else f"{parent.lineage}/{name}"
+        """Who asks, in a recording: the name after those above it, and which of that name it is where there are several."""
+        lineage = name if parent is None else f"{parent.lineage}/{name}"
+        number = self._lineages[lineage] = self._lineages.get(lineage, 0) + 1
+        return lineage if number == 1 else f"{lineage}#{number}"
 
     def _provider(self, program: Program) -> tuple[Provider, Limiter]:
         """The provider and limiter of a program's endpoint, shared by all processes that use it."""

@@ -161,20 +161,8 @@ def stated_fault(stated: Any, *, place: str) -> ProviderError:
         return fault(str(stated)[:300] or "the API reports an error", place=place)
     code, kind = stated.get("code"), stated.get("type")
     words = [word for word in (code, kind) if isinstance(word, str)]
-    if any(_is_final(word) for word in words):
-        words.append("invalid_request_error")
     status = code if isinstance(code, int) else int(code) if isinstance(code, str) and code.isdigit() else None
     message = stated.get("message")
     return fault(
         message if isinstance(message, str) and message else str(code or kind or stated)[:300], place=place, status=status, types=words
-    )
-
-
-def _is_final(word: str) -> bool:
-    """Codes that say the request itself cannot be served: prompts, images, policies."""
-    return (
-        word.startswith(("invalid_", "unsupported_"))
-        or "image" in word
-        or "policy" in word
-        or word in ("data_residency_mismatch", "content_filter")
     )

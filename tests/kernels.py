@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,8 @@ class Kernel:
         env = {**os.environ, "LLMPROC_NB_LOG": "0", "PYTHONPATH": str(ROOT), **environ}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env = {name: value for name, value in env.items() if value != ""}
-        self.manager = KernelManager(kernel_name="python3")
+        self._folder = tempfile.TemporaryDirectory(prefix="k")  # short: the path of a socket is
+        self.manager = KernelManager(kernel_name="python3", transport="ipc", connection_file=f"{self._folder.name}/k.json")
         self.manager.start_kernel(env=env, cwd=str(ROOT))
         self.client = self.manager.client()
         self.client.start_channels()
@@ -56,6 +58,7 @@ class Kernel:
         if self.manager.is_alive():
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self._folder.cleanup()
 
     def run(self, source: str, *, cell: str | None = None, interrupt_after_s: float | None = None, timeout_s: float = 30) -> Ran:
         """Run a cell to its end; `cell` is the id a front end would send."""

@@ -55,7 +55,10 @@ def program_of(choice: Choice, name: str, environ: Mapping[str, str], known: Map
     if not choice.program:
         program = program.replace(name=name)
     model = choice.model if choice.model is not None or program.model else _default_model(environ)
-    program = with_model(program, model, choice.provider)
+    provider = choice.provider
+    if choice.base_url is not None and model is not None and provider is None and split_model(model)[0] is None:
+        provider = "openai"  # what every compatible server speaks
+    program = with_model(program, model, provider)
     if choice.base_url is not None:
         program = program.replace(base_url=choice.base_url)
     if choice.system is not None:
@@ -72,6 +75,8 @@ def with_model(program: Program, model: str | None, provider: str | None = None)
         provider, model = split_model(model, provider, own=program.provider)
         if not model:
             raise ProgramError(f"--model {named!r} names no model", right="a model, or provider:model, is needed")
+        if provider is None and program.provider == "scripted":  # a script is no provider of models
+            program = program.replace(provider="")
     provider = provider or program.provider
     if not provider:
         raise ProgramError(f"no provider is known for model {model!r}", right="`provider:model` names both, as in `ollama:llama3.2`")

@@ -160,8 +160,10 @@ def sdk_fault(error: BaseException, *, place: str) -> ProviderError | None:
     if "APIStatusError" in names:
         return _status_fault(error, place)
     if "APIConnectionError" in names or "TransportError" in names or isinstance(error, ConnectionError):
-        kind = errors.Unreachable if _never_connected(error) else errors.ConnectionLost
-        return kind(_short(error.__cause__ or error), place=place)
+        if not _never_connected(error):
+            return errors.ConnectionLost(_short(error.__cause__ or error), place=place)
+        found = f"no connection to {_origin(error)} ({_short(error.__cause__ or error).rstrip('.')})"
+        return errors.Unreachable(found, place=place, step="Does the server run, and is its address (base_url) right?")
     if "APIError" in names:
         body = getattr(error, "body", None)
         types = (getattr(error, "code", None), getattr(error, "type", None), *_types(body))
@@ -173,6 +175,13 @@ def sdk_fault(error: BaseException, *, place: str) -> ProviderError | None:
         )
         return kind_of(text, place=place, step=_STEPS.get(kind_of, ""))
     return None
+
+
+def _origin(error: BaseException) -> str:
+    """The server a request was for, by name and port only."""
+    url = getattr(getattr(error, "request", None), "url", None)
+    host, port = getattr(url, "host", None), getattr(url, "port", None)
+    return f"{host}:{port}" if host and port else str(host or "the server")
 
 
 def _status_fault(error: BaseException, place: str) -> ProviderError:

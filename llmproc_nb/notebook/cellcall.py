@@ -54,5 +54,5 @@ class CellCall:
         try:
             yield
         except (LlmprocError, KeyboardInterrupt, asyncio.CancelledError) as error:
-            self.view.failed(error if isinstance(error, LlmprocError) else None)
+            self.view.failed("it failed, as said below" if isinstance(error, LlmprocError) else None)
             raise

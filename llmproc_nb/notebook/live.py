@@ -80,7 +80,7 @@ class LiveView:
         """Show the whole turn, for good."""
         self._show(bundle(result, notes=notes), final=True)
 
-    def failed(self, error: LlmprocError | None) -> None:
+    def failed(self, error: LlmprocError | str | None) -> None:
         """Show what there was before an error, for good; nothing where nothing came."""
         if self._handle is not None or self._turn.said:
             self._turn.failed(error)

@@ -257,6 +257,17 @@ def test_a_cancelled_await_cancels_the_call():
     assert asyncio.run(main()).result(timeout_s=2).stop_reason == "interrupted"
 
 
+def test_a_call_keeps_to_the_time_that_is_given_to_it():
+    scout = scripted({"say": "one two three", "delay_s": 1}, on=machine(SystemClock()))
+
+    async def main():
+        async with asyncio.timeout(0.1):
+            await scout.run("hi")
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
 def test_calls_of_one_process_take_turns():
     scout = scripted({"say": "one", "delay_s": 0.05}, {"say": "two"}, on=machine(SystemClock()))
     first, second = scout.run("a"), scout.run("b")

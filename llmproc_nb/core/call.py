@@ -23,21 +23,19 @@ WAIT_S = 0.1
 GRACE_S = 2.0
 
 
-class _Stopped(BaseException):
-    def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self.args[0]} was stopped; what it said so far is kept, and it can go on."]
+def stopped_line(kind: str, name: str) -> list[str]:
+    """What a notebook shows of a call that was stopped, in place of a traceback."""
+    return [f"{kind}: {name} was stopped; what it said so far is kept, and it can go on."]
 
 
-class Interrupted(_Stopped, KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
     """A KeyboardInterrupt that stopped a call; a notebook shows it in one line."""
 
+    def _render_traceback_(self) -> list[str]:
+        return stopped_line("KeyboardInterrupt", self.args[0])
 
-class Cancelled(_Stopped, asyncio.CancelledError):
-    """A CancelledError that stopped a call; a notebook shows it in one line."""
 
-
-# what people and front ends know them as
-Interrupted.__name__, Cancelled.__name__ = "KeyboardInterrupt", "CancelledError"
+Interrupted.__name__ = "KeyboardInterrupt"  # what people and front ends know it as
 
 
 class Call:
@@ -163,9 +161,11 @@ class Call:
         try:
             while not done.done():  # waking now and then lets a kernel notice its interrupt, which by itself does not wake an idle loop
                 await asyncio.wait({done}, timeout=WAIT_S)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:  # this very one: asyncio.timeout knows no other, and no kind of its own
             self.cancel()
-            raise Cancelled(self.process.name) from None
+            line = stopped_line("CancelledError", self.process.name)
+            error._render_traceback_ = lambda: line  # type: ignore[attr-defined]
+            raise
         return done.result()
 
     def __await__(self) -> Generator[Any, None, RunResult]:

@@ -11,9 +11,11 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Job: TypeAlias = tuple[contextvars.Context, Future[Any], Callable[[], Any]]
 
 
 class OwnerLoop:
@@ -23,6 +25,7 @@ class OwnerLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident: int | None = None
         self._pid = 0
+        self.workers = Workers()
         self._lock = threading.Lock()
 
     @property
@@ -68,16 +71,37 @@ class OwnerLoop:
             self._loop = None
 
 
-async def in_worker(function: Callable[[], T]) -> T:
-    """Run a plain function on a thread of its own, in the caller's context.
+class Workers:
+    """Threads for plain functions, one for each that runs; an idle one is used again.
 
-    The thread is a daemon: one that never returns keeps neither the loop nor the interpreter from going on. When the wait is cancelled
+    They are daemons: a function that never returns keeps neither the loop nor the interpreter from going on. When the wait is cancelled
     the function runs on alone; nothing can stop a thread.
     """
-    future: Future[T] = Future()
-    where = contextvars.copy_context()
-    threading.Thread(target=where.run, args=(settle, future, function), name="llmproc-tool", daemon=True).start()
-    return await asyncio.wrap_future(future)
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Job]] = []
+        self._pid = os.getpid()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """What a function gives, run on a thread of its own in the caller's context."""
+        if self._pid != os.getpid():  # a fork of the interpreter has no threads
+            self._idle, self._pid = [], os.getpid()
+        future: Future[T] = Future()
+        jobs = self._idle.pop() if self._idle else self._start()
+        jobs.put((contextvars.copy_context(), future, function))
+        return await asyncio.wrap_future(future)
+
+    def _start(self) -> SimpleQueue[Job]:
+        jobs: SimpleQueue[Job] = SimpleQueue()
+        threading.Thread(target=self._work, args=(jobs,), name="llmproc-tool", daemon=True).start()
+        return jobs
+
+    def _work(self, jobs: SimpleQueue[Job]) -> None:
+        while True:
+            where, future, function = jobs.get()
+            where.run(settle, future, function)
+            del where, future, function  # what a tool held on to is not kept by an idle thread
+            self._idle.append(jobs)
 
 
 def settle(future: Future[T], function: Callable[[], T]) -> None:

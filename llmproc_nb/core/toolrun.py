@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
 from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
-from llmproc_nb.core.owner import ToolExit, in_worker
+from llmproc_nb.core.owner import ToolExit
 from llmproc_nb.core.result import ToolRun
 from llmproc_nb.core.tool import ResultParts, Tool, read_arguments, result_parts
 
@@ -158,7 +158,7 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
     if tool.where == "main" and run.on_main is not None:
         value = await asyncio.wrap_future(run.on_main(function))
     else:
-        value = await in_worker(function)
+        value = await run.machine.owner.workers.run(function)
     return await value if inspect.isawaitable(value) else value
 
 
@@ -166,7 +166,7 @@ async def _shown(run: Run, value: Any) -> ResultParts:
     """What a tool returned, for the model. Anything but plain text may take its time, and a repr is foreign code: not on the owner loop."""
     if value is None or isinstance(value, str | bytes | bool | int | float):
         return result_parts(value)
-    return await in_worker(lambda: result_parts(run.machine.show(value)))
+    return await run.machine.owner.workers.run(lambda: result_parts(run.machine.show(value)))
 
 
 async def _released(function: Callable[[], Awaitable[Any]]) -> Any:

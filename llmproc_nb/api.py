@@ -18,7 +18,7 @@ import msgspec
 from llmproc_nb.core import machine as core_machine
 from llmproc_nb.core import process as core_process
 from llmproc_nb.core import program as core_program
-from llmproc_nb.core.machine import Recorded
+from llmproc_nb.core.doors import Recorded
 from llmproc_nb.drivers.table import LateDrivers, load
 
 _lock = threading.RLock()
@@ -77,7 +77,12 @@ class Machine(core_machine.Machine):
 def new_machine(*, log: str | os.PathLike[str] | None = None, recorded: Recorded | None = None, **fields: Any) -> Machine:
     """A machine of its own. `log` is the file its events go to (default: none)."""
     store = load("llmproc_nb.drivers.jsonl:JsonlStore")(Path(log)) if log is not None else None
-    return Machine(LateDrivers(lambda: os.environ), store=store, recorded=recorded, **fields)
+    return Machine(drivers_for(store), store=store, recorded=recorded, **fields)
+
+
+def drivers_for(store: Any) -> LateDrivers:
+    """The drivers that ship; long texts lie beside the log, where there is one."""
+    return LateDrivers(lambda: os.environ, spool=getattr(store, "blobs", None))
 
 
 def default_machine() -> Machine:
@@ -116,7 +121,7 @@ def _make_default() -> Machine:
         return new_machine()
     script = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else None
     store, opened = load("llmproc_nb.drivers.jsonl:open_store")(Path(where), script, time.time_ns())
-    return Machine(LateDrivers(lambda: os.environ), store=store, opened=opened)
+    return Machine(drivers_for(store), store=store, opened=opened)
 
 
 def read_env(folder: Path) -> None:

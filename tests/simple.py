@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.clock import FixedClock
+from llmproc_nb.core.doors import Recorded
 from llmproc_nb.core.errors import RequestRefused
-from llmproc_nb.core.machine import Machine, Recorded
+from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.drivers.jsonl import JsonlStore

@@ -505,6 +505,15 @@ def test_headers_of_the_settings_are_sent() -> None:
     assert (sent.headers["content-type"], sent.headers["authorization"]) == ("application/json", "Bearer k")
 
 
+def test_betas_are_sent_as_the_header_that_the_api_reads() -> None:
+    one = request(headers={"Anthropic-Beta": "one"}, body={"betas": ["two", "three"], "metadata": {"user_id": "u"}})
+    with LoopbackServer(lambda seen, n: Answer(chunks=sse(anthropic_text("x")))) as server:
+        ask(server.url, one, request(body={"betas": ["two"]}))
+        first, second = server.seen
+    assert (first.headers["anthropic-beta"], second.headers["anthropic-beta"]) == ("one,two,three", "two")
+    assert (first.body["metadata"], "betas" in first.body, first.body == preview(one)) == ({"user_id": "u"}, False, True)
+
+
 def test_importing_the_driver_and_a_preview_load_no_sdk() -> None:
     code = (
         "import sys; from llmproc_nb.drivers.anthropic import AnthropicProvider, from_program\n"
@@ -622,7 +631,7 @@ def test_messages_take_the_form_of_the_api() -> None:
                             {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}, "title": "D"},
                         ],
                     },
-                    {"type": "tool_result", "tool_use_id": "t2", "is_error": True},
+                    {"type": "tool_result", "tool_use_id": "t2", "is_error": True, "content": [{"type": "text", "text": "(no output)"}]},
                     {"type": "text", "text": "and go on"},
                 ],
             },
@@ -638,11 +647,14 @@ def test_parts_of_another_api_stay_at_home() -> None:
             Thinking(text="hm", signature="other"),
             Opaque(body={"type": "web_search_call"}),
             Text(text="so", extra={"annotations": []}),
-            ToolCall(id="functions.add:0", name="add", arguments="{}", extra={"item": 1}),
+            ToolCall(id="functions.add:0", name="my.add", arguments="{}", extra={"item": 1}),
         ),
     )
     sent = preview(request(user("x"), foreign, results(result("functions.add:0"))), prompt_caching=False)["messages"]
-    assert sent[1]["content"] == [{"type": "text", "text": "so"}, {"type": "tool_use", "id": "functions_add_0", "name": "add", "input": {}}]
+    assert sent[1]["content"] == [
+        {"type": "text", "text": "so"},
+        {"type": "tool_use", "id": "functions_add_0", "name": "my_add", "input": {}},
+    ]
     assert sent[2]["content"][0]["tool_use_id"] == "functions_add_0"
 
 
@@ -780,6 +792,66 @@ def test_breakpoints_of_the_person_count() -> None:
     one = (system("S"), user("x"), assistant(*(call(f"t{n}") for n in range(30))), results(*(result(f"t{n}") for n in range(30))))
     assert len(marks(preview(request(*one, body={"tools": [own]})))) == 4
     assert marks(preview(request(*one, body={"cache_control": {"type": "ephemeral"}}))) == []
+
+
+def common_path(size: int = 50_000) -> Node:
+    """The last node of a dialog of about so many characters that ends in a reply."""
+    turns = [part for n in range(size // 2000) for part in (user(f"{n} " + "u" * 1000), assistant(Text(text=f"{n} " + "a" * 1000)))]
+    return chain(system("S"), *turns)
+
+
+def raw_of(provider: AnthropicProvider, node: Node, shared: Node | None) -> bytes:
+    return provider._wire.body(Request(path=node.path(), config=Config(model="m", tools=(ADD,)), shared=shared))
+
+
+def test_forks_send_the_same_bytes_up_to_what_they_share_also_in_later_turns() -> None:
+    shared = common_path()
+    provider, raws = AnthropicProvider(), []
+    for n in range(5):
+        head = Node(user(f"way {n} " + "x" * n), shared)
+        for turn in range(1 + n):
+            raws.append(raw_of(provider, head, shared))
+            assert raws[-1] == raw_of(AnthropicProvider(), head, shared)  # whatever was sent before
+            calls = Node(assistant(*(call(f"t{turn}_{at}") for at in range(25))), head)
+            head = Node(
+                user("and then?"), Node(assistant(Text(text="so")), Node(results(*(result(f"t{turn}_{at}") for at in range(25))), calls))
+            )
+    last = shared.message.text.encode()
+    common = {raw[: raw.index(last) + len(last) + len(b'","cache_control":{"type":"ephemeral"}}]}')] for raw in raws}
+    assert len(common) == 1 and next(iter(common)).endswith(last + b'","cache_control":{"type":"ephemeral"}}]}')
+    assert len(next(iter(common))) > 50_000
+    assert {raw.count(b'"cache_control"') for raw in raws} <= {3, 4}
+
+
+def test_breakpoints_of_a_fork_stand_at_the_prompt_what_is_shared_the_last_request_and_the_end() -> None:
+    shared = common_path(4000)
+    first = Node(user("way"), shared)
+    assert marks(json.loads(raw_of(AnthropicProvider(), first, shared))) == [("system", 0, 0), ("messages", 3, 0), ("messages", 4, 0)]
+    second = Node(user("on"), Node(assistant(Text(text="a")), first))
+    assert marks(json.loads(raw_of(AnthropicProvider(), second, shared))) == [
+        ("system", 0, 0),
+        ("messages", 3, 0),
+        ("messages", 4, 0),
+        ("messages", 6, 0),
+    ]
+    assert marks(json.loads(raw_of(AnthropicProvider(), shared, shared))) == [("system", 0, 0), ("messages", 3, 0)]
+    assert raw_of(AnthropicProvider(), first, Node(user("elsewhere"), shared)) == raw_of(AnthropicProvider(), first, None)
+
+
+def test_what_is_shared_and_cannot_carry_a_breakpoint_has_it_before() -> None:
+    shared = Node(assistant(Thinking(text="hm", signature="s")), common_path(4000))
+    sent = json.loads(raw_of(AnthropicProvider(), Node(user("way"), shared), shared))
+    assert marks(sent) == [("system", 0, 0), ("messages", 3, 0), ("messages", 4, 0)]
+    assert marks(preview(request(user("x"))))[-1:] == [("messages", 0, 0)]
+
+
+def test_a_shared_reply_of_many_parts_keeps_the_request_before_in_reach() -> None:
+    """The API looks back 20 blocks: the entry of the request that got this reply would not be found from its end."""
+    asked = Node(user("x"), common_path(4000))
+    shared = Node(results(*(result(f"t{n}") for n in range(30))), Node(assistant(*(call(f"t{n}") for n in range(30))), asked))
+    for head in (Node(user("way"), shared), Node(user("on"), Node(assistant(Text(text="a")), Node(user("other way"), shared)))):
+        sent = json.loads(raw_of(AnthropicProvider(), head, shared))
+        assert marks(sent) == [("system", 0, 0), ("messages", 4, 0), ("messages", 6, 29), ("messages", len(sent["messages"]) - 1, 0)]
 
 
 def without_marks(raw: bytes) -> bytes:

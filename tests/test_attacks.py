@@ -34,7 +34,7 @@ from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.schema import tool
 from llmproc_nb.notebook.live import LiveView, WaitingTools
-from llmproc_nb.notebook.view import Turn
+from llmproc_nb.notebook.turn import Turn
 
 SLOW = {"when": "slow", "say": "word " * 200, "delay_s": 0.02}
 
@@ -572,6 +572,29 @@ def test_what_is_shown_last_is_the_finished_turn():
     go_on.set()
     thread.join()
     assert shown[-1] == "scout (scripted: no model answered): The answer is 42."
+
+
+def test_a_view_that_failed_before_anything_came_shows_nothing_later():
+    shown: list[str] = []
+
+    class Handle:
+        def display(self, data: Any, raw: bool) -> None:
+            shown.append(data["text/plain"])
+
+        update = display
+
+    async def fail_with_a_frame_due() -> None:
+        view = LiveView(Turn(process="scout", scripted=True), stream=True)
+        view._handle = Handle()  # type: ignore[assignment]
+        view.delta(Delta("wait", "a moment"))
+        view.delta(Delta("wait", "another one"))  # too soon after the first: due in a moment
+        view._handle = None
+        view.failed("it failed")
+        view._handle = Handle()  # type: ignore[assignment]
+        await asyncio.sleep(0.3)
+
+    asyncio.run(fail_with_a_frame_due())
+    assert shown == ["scout (scripted: no model answered): asked [a moment] …"]
 
 
 # secrets

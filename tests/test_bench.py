@@ -20,7 +20,7 @@ def test_every_bench_runs_and_prints_its_ratios():
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stderr == ""
     titles = re.findall(r"^(\w+): ", done.stdout, re.MULTILINE)
-    assert titles == ["quick", "turns", "tools", "import", "log", "frames", "stream"]
+    assert titles == ["quick", "turns", "tools", "import", "log", "frames", "stream", "forks", "fanout", "fds"]
     marks = re.findall(r"^  (.+?)  +[-+.,\de]+(?: \w+)?   mark (.+)$", done.stdout, re.MULTILINE)
     assert [mark for _, mark in marks] == [
         *["≤ 2", "≤ 1/4", "≤ 2", "≤ 1/30", "≤ 2", "≤ 1/30"],
@@ -28,10 +28,14 @@ def test_every_bench_runs_and_prints_its_ratios():
         *["≤ 100 ms", "≤ 100 ms", "none"],
         *["≤ 40 µs", "≤ 40 µs"],
         *["≤ 1 s", "≤ 3 MB"],
+        *["≤ 5 µs", "≤ 2 KB", "≤ 1 ms"] * 2,
+        *["≤ 1.5", *["≤ 1.1", "≤ 2.2"] * 2, "≤ 1"],
+        *["≤ 2", "≤ 64 MB", *["≤ 5 ms"] * 3, *["≤ 1"] * 6] * 3,
+        *["≤ 5 µs", "≤ 2000 B"] * 2,
     ]
 
 
 def test_a_bench_that_does_not_exist_is_named():
     done = run("turn")
     assert done.returncode == 2
-    assert "there is no bench 'turn'; there are turns, tools, import, log, frames, stream" in done.stderr
+    assert "there is no bench 'turn'; there are turns, tools, import, log, frames, stream, forks, fanout, fds" in done.stderr

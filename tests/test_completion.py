@@ -5,13 +5,15 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from llmproc_nb.notebook.completion import Known, complete_body, complete_line, files, install, model_names, tool_names
+from llmproc_nb.notebook.completion import Known, complete_body, complete_line, install, known_of
+from llmproc_nb.notebook.offer import Named, files, model_names, tool_names
 
 
 def parser():
@@ -149,7 +151,7 @@ def offers(ip, text):
 
 
 def test_a_real_shell_offers_all_this_and_nothing_else(shell):
-    uninstall = install(shell, KNOWN)
+    uninstall = install(shell, lambda: KNOWN)
     assert offers(shell, "%%agent scout --mo") == ["%%agent scout --mode", "%%agent scout --model"]
     assert offers(shell, "x = 1\n%agent --dr") == ["x = 1\n%agent --dry-run"]
     assert offers(shell, "%%agent scout\nlook at @ta") == ["%%agent scout\nlook at @table"]
@@ -161,7 +163,7 @@ def test_a_real_shell_offers_all_this_and_nothing_else(shell):
 
 
 def test_names_a_shell_is_born_with_are_not_offered(shell):
-    install(shell, Known())
+    install(shell, Known)
     offered = offers(shell, "%%agent scout\n@")
     assert {"%%agent scout\n@search", "%%agent scout\n@table", "%%agent scout\n@math"} <= set(offered)
     assert not {"%%agent scout\n@In", "%%agent scout\n@get_ipython", "%%agent scout\n@quit"} & set(offered)
@@ -179,9 +181,84 @@ def test_a_shell_without_a_machine_offers_the_flags_of_its_own_magics(shell):
         def agent(self, line):
             """Choose."""
 
-    shell.register_magics(Own)
-    install(shell, None)
+    own = Own(shell)
+    shell.register_magics(own)
+    install(shell, lambda: known_of(shell, SimpleNamespace(machine_if_made=None), [own]))
     assert offers(shell, "%agent --") == ["%agent --resume"]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """A shell with the extension, a process that went back once and has a long text, and one that is linked to another program."""
+    from llmproc_nb import api
+    from llmproc_nb.notebook import extension
+
+    ip = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    api.set_default_machine(None)
+    environ = pytest.MonkeyPatch()
+    environ.setenv("LLMPROC_NB_LOG", "0")
+    extension.load(ip)
+    made = ip.run_cell(
+        "from llmproc_nb.api import Program\nfrom llmproc_nb.core.program import Link\n"
+        "expert = Program(name='expert', provider='scripted', model='s', script=({'say': 'yes'},))\n"
+        "boss = expert.replace(name='boss', linked={'helper': Link(program=expert)}).start()\n"
+        "scout = expert.replace(name='scout', script=lambda request: 'fine').start()\n"
+        "scout.run('first words').result(); scout.run('second words').result(); scout.goto('msg_1')\n"
+        "scout.open_fd('x' * 9000, 'a long text')"
+    )
+    made.raise_error()
+    yield ip
+    extension.unload(ip)
+    environ.undo()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%goto sc", ["scout"]),
+        ("%goto scout ", ["msg_1", "msg_0", "msg_3", "msg_2"]),
+        ("%goto scout msg_2", ["msg_2"]),
+        ("%goto scout --", ["--undo"]),
+        ("%goto nobody ", []),
+        ("%fork ", ["boss", "scout"]),
+        ("%fork scout ", []),
+        ("%fork scout --at ", ["msg_1", "msg_0", "msg_3", "msg_2"]),
+        ("%fork scout --at=msg_3", ["msg_3"]),
+        ("%%fork scout --", ["--at", "--first-k", "--last-n", "--max-steps", "--model", "--number"]),
+        ("%merge s", ["scout"]),
+        ("%merge scout ", ["into"]),
+        ("%merge scout into ", ["boss"]),
+        ("%diff scout ", ["boss"]),
+        ("%fd scout ", ["1"]),
+        ("%fd boss ", []),
+        ("%send b", ["boss"]),
+        ("%tree boss s", ["scout"]),
+        ("%spawn ", []),
+        ("%spawn x ", ["from"]),
+        ("%spawn x from ex", ["expert"]),
+        ("%spawn x --by ", ["boss", "scout"]),
+        ("%spawn x --by boss from h", ["helper"]),
+        ("%spawn x --access ", ["read", "write", "admin"]),
+        ("%spawn x --access read from ex", ["expert"]),
+        ("%spawn x from expert ", []),
+    ],
+)
+def test_the_magics_of_system_calls_offer_what_there_is(loaded, line, offered):
+    owners = {getattr(function, "__self__", None) for function in loaded.magics_manager.magics["line"].values()}
+    assert complete_line(line, len(line), known_of(loaded, loaded.llmproc, owners)) == offered
+
+
+def test_addresses_and_fds_are_offered_with_their_first_words(loaded):
+    with provisionalcompleter():
+        made = {one.text: one.type for one in loaded.Completer.completions("%goto scout ", 12)}
+        assert made == {
+            "msg_1": "assistant: fine",
+            "msg_0": "user: first words",
+            "msg_3": "assistant, left: fine",
+            "msg_2": "user, left: second words",
+        }
+        assert [one.type for one in loaded.Completer.completions("%fd scout ", 10)] == ["a long text"]
+    assert Named("a", "b") == "a"
 
 
 def test_completion_loads_no_price_list_before_it_is_asked_for_models():
@@ -195,7 +272,8 @@ def test_a_real_kernel_completes_over_the_wire():
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         client.execute(
-            "from llmproc_nb.notebook.completion import Known, install\ntable = [1]\ninstall(get_ipython(), Known(processes=('scout',)))",
+            "from llmproc_nb.notebook.completion import Known, install\ntable = [1]\n"
+            "install(get_ipython(), lambda: Known(processes=('scout',)))",
             reply=True,
             timeout=30,
         )

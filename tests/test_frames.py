@@ -1,4 +1,4 @@
-"""The log as frames: five tables with documented columns and dtypes, joined by ids."""
+"""The log as frames: six tables with documented columns and dtypes, joined by ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import family
 import pandas as pd
 import pytest
 from simple import SCOUT, machine, recorded_run
 
 from llmproc_nb.core.errors import LogError
-from llmproc_nb.core.event import ToolStarted
+from llmproc_nb.core.event import AnyEvent, Decided, ToolRan, ToolStarted
 from llmproc_nb.notebook.columns import tables
 from llmproc_nb.notebook.frames import COLUMNS, Frames, frames, read_log
+from llmproc_nb.notebook.summary import WORDS
 
 
 @pytest.fixture
@@ -38,12 +40,12 @@ def test_an_empty_log_gives_the_same_columns_and_dtypes(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
     empty = read_log(tmp_path / "a.jsonl").frames()
     assert dtypes(empty) == DOCUMENTED
-    assert repr(empty) == "<Frames 0 events, 0 messages, 0 calls, 0 tools, 0 processes>"
+    assert repr(empty) == "<Frames 0 events, 0 messages, 0 calls, 0 tools, 0 processes, 0 fds>"
 
 
 def test_one_row_for_each_event_message_call_tool_and_process(made: Frames, tmp_path: Path) -> None:
     log = read_log(tmp_path / "a.jsonl")
-    assert repr(made) == f"<Frames {len(log.events)} events, {len(log.dialog())} messages, 7 calls, 5 tools, 2 processes>"
+    assert repr(made) == f"<Frames {len(log.events)} events, {len(log.dialog())} messages, 7 calls, 5 tools, 2 processes, 0 fds>"
     assert log.calls is log.frames().calls and log.events_frame is log.frames().events
 
 
@@ -134,11 +136,86 @@ def test_every_beginning_of_a_log_gives_frames(tmp_path: Path) -> None:
         assert dtypes(frames(events[:end])) == DOCUMENTED
 
 
-def test_frames_of_the_running_kernel_are_those_of_its_log(made: Frames, tmp_path: Path) -> None:
+def test_frames_of_the_running_kernel_are_those_of_its_log(tmp_path: Path) -> None:
     process = recorded_run(tmp_path / "b.jsonl")
-    live = frames(process.machine.log.events)
+    live, made = frames(process.machine.log.events), read_log(tmp_path / "b.jsonl").frames()
     for name in COLUMNS:
         pd.testing.assert_frame_equal(getattr(live, name), getattr(made, name))
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Frames:
+    """The frames of a run with forks, gotos, spawns, fds and messages."""
+    running = machine(tmp_path / "full.jsonl")
+    family.full_run(running)
+    running.close()
+    return read_log(tmp_path / "full.jsonl").frames()
+
+
+def test_processes_say_who_made_them_and_how(full: Frames) -> None:
+    columns = ["process", "parent", "origin", "program", "model", "state"]
+    assert dtypes(full) == DOCUMENTED
+    assert full.processes[columns].astype(object).fillna("").values.tolist() == [
+        ["scout", "", "start", "scout", "script", "idle"],
+        ["helper", "scout", "spawn", "plain", "script", "idle"],
+        ["scout.1", "scout", "fork", "scout", "script", "idle"],
+        ["scout.2", "scout", "fork", "scout", "script", "idle"],
+        ["expert", "scout", "spawn", "expert", "script", "killed"],
+        ["idea", "scout", "fork", "scout", "script", "idle"],
+        ["scout.3", "scout", "fork", "scout", "script", "idle"],
+        ["scout.4", "scout", "fork", "scout", "script", "idle"],
+        ["scout.5", "scout", "fork", "scout", "script", "idle"],
+        ["plain", "", "start", "plain", "script", "killed"],
+        ["plain.1", "plain", "fork", "plain", "script", "idle"],
+    ]
+
+
+def test_messages_have_the_numbers_their_processes_gave_them(full: Frames) -> None:
+    scout = full.messages[(full.messages.process == "scout") & ~full.messages.aside]
+    assert scout.number.dropna().tolist() == list(range(32))
+    labels = scout[scout.role == "user"].text.str.extract(r"^\[msg_(\d+)\]")[0]
+    shown = labels.dropna().astype("Int64")
+    assert len(shown) == 11 and (shown == scout.number[shown.index]).all()
+    assert full.messages.aside.sum() == 3 and full.messages[full.messages.aside].number.isna().all()
+
+
+def test_fds_join_with_the_tools_whose_results_they_are(full: Frames) -> None:
+    columns = ["process", "number", "label", "chars", "lines", "pages", "read_chars", "position"]
+    assert full.fds[columns].astype(object).values.tolist() == [
+        ["scout", 1, "tool_result report", 16890, 2000, 5, 8000, 0],
+        ["scout.1", 2, "tool_result report", 18890, 2000, 5, 4000, 0],
+        ["scout", 2, "tool_result report (scout.1 fd:2)", 18890, 2000, 5, 0, pd.NA],
+        ["idea", 3, "tool_result report", 16890, 2000, 5, 4000, 0],
+        ["scout", 3, "tool_result report (idea fd:3)", 16890, 2000, 5, 0, pd.NA],
+    ]
+    joined = full.fds.merge(full.tools, on=["pid", "node", "position"], suffixes=("", "_tool"))
+    assert joined.name.tolist() == ["report"] * 3 and joined.outcome.eq("ran").all()
+    assert full.fds.digest.nunique() == 2
+
+
+def test_every_kind_of_event_has_its_words(full: Frames) -> None:
+    assert {kind for kind in AnyEvent.__args__ if kind not in WORDS} == set()
+    moved = full.events[full.events.kind == "moved"]
+    assert moved.summary.tolist() == ["goto", "goto", "undo", "reset", "reset", "goto"]
+    assert full.events[full.events.kind == "sent"].summary.tolist() == ["by the way", "unread", "unread, too"]
+    assert full.events[full.events.kind == "fd_opened"].summary.iloc[0] == "fd:1 tool_result report, 16890 characters"
+
+
+def test_tools_say_what_was_decided_on_them(tmp_path: Path) -> None:
+    running = machine(tmp_path / "a.jsonl")
+    running.start(SCOUT).run("both now").result()
+    events = list(running.log.events)
+    ran = [event for event in events if isinstance(event, ToolRan)]
+    fields = {"time_ns": 1, "pid": 1, "call": 1, "node": ran[0].node, "name": "add"}
+    events += [
+        Decided(seq=101, position=0, allowed=True, by="person", arguments='{"a": 2, "b": 2}', **fields),
+        Decided(seq=102, position=1, allowed=False, by="rule 2", **fields),
+    ]
+    assert frames(events).tools[["name", "allowed", "decided_by", "changed"]].astype(object).values.tolist() == [
+        ["add", True, "person", True],
+        ["shout", False, "rule 2", False],
+    ]
+    assert frames(running.log.events).tools[["allowed", "decided_by", "changed"]].isna().all().all()
 
 
 def test_parquet_reads_back_with_the_same_dtypes(made: Frames, tmp_path: Path) -> None:

@@ -10,9 +10,14 @@ import pytest
 
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.provider import Delta
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.formula import safe_formula
 from llmproc_nb.notebook.fragment import STYLES
-from llmproc_nb.notebook.view import Turn, bundle, dry_run_bundle, error_html, live_bundle, table_html, visible
+from llmproc_nb.notebook.html import CELL_STYLES
+from llmproc_nb.notebook.progress import live_bundle
+from llmproc_nb.notebook.table import dry_run_bundle, error_html, table_html
+from llmproc_nb.notebook.turn import Turn
+from llmproc_nb.notebook.view import bundle
 from tests.paths import SHARED, needs_shared
 from tests.turns import finished, tool_turn
 
@@ -101,10 +106,14 @@ class Reader(HTMLParser):
         if self.of_viewer and (name in ("class", "id") or (tag == "a" and name in ("href", "title") and value.startswith("#"))):
             return True
         if name == "style":
-            return value in STYLES or (self.of_viewer and re.fullmatch(r"text-align:\s*(left|right|center)", value) is not None)
+            return (
+                value in STYLES
+                or (tag in ("th", "td") and value in CELL_STYLES)
+                or (self.of_viewer and re.fullmatch(r"text-align:\s*(left|right|center)", value) is not None)
+            )
         if tag == "a":
             return (name == "href" and LINK.fullmatch(value) is not None) or (name == "rel" and value == "noopener noreferrer nofollow")
-        return (tag in ("th", "td") and name == "align") or (tag == "ol" and name == "start") or (tag == "details" and name == "open")
+        return (tag == "ol" and name == "start") or (tag == "details" and name == "open")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.stack:

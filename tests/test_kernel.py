@@ -100,7 +100,8 @@ def test_tools_run_on_the_main_thread_in_nested_cells_too(kernel):
 
 def test_a_background_call_goes_on_while_other_cells_run(kernel):
     first = kernel.run("%%agent back -p prog --bg\nhello", cell="back")
-    assert "runs in the background" in first.printed
+    assert first.printed == ""
+    assert "in the background: `%wait back` waits for the answer" in first.data()[0]
     assert kernel.run("1 + 1").data() == ["2"]
     assert kernel.run("%wait back").data() == ["back (scripted: no model answered): one"]
 
@@ -171,6 +172,32 @@ def test_a_mistake_is_one_line_that_says_what_is_right(kernel, cell, said):
     assert len(ran.error["traceback"]) == 1 and "\n" not in ran.error["traceback"][0]
     assert said in ran.error["evalue"]
     assert kernel.run("'e' in dir()").data() == ["False"]
+
+
+def test_tools_may_be_listed_with_spaces(kernel):
+    kernel.run("%%agent spaced -p prog --tools where, block --max-steps 3\nhi")
+    kernel.run("%%agent spaced --tools=where , block  # and a comment\nhi")
+    assert kernel.run("[tool.name for tool in spaced.tools][:2]").data() == ["['where', 'block']"]
+
+
+def test_a_mode_that_comes_too_late_says_what_to_do(kernel):
+    kernel.run("%%agent early -p prog\nhi")
+    step = "Restart the kernel and run `%agent --mode record --recording r` before the first %%agent cell."
+    assert kernel.run("%agent --mode record --recording r").error["evalue"].endswith(step)
+    assert "run `%agent --mode record` before" in kernel.run("%config AgentMagics.mode = 'record'").printed
+
+
+def test_a_value_that_is_cut_is_said_in_the_cell_and_in_a_dry_run(kernel):
+    kernel.run("%config AgentMagics.value_tokens = 10\nlong = 'x' * 5000")
+    try:
+        note = "long: the first 40 of 5,000 characters; a value takes at most 10 tokens"
+        assert note in kernel.run("%%agent cut -p prog\n@long").data()[-1]
+        assert note in kernel.run("%%agent cut --dry-run\n@long").data()[-1]
+    finally:
+        kernel.run("%config AgentMagics.value_tokens = 10_000")
+    dry = kernel.run("%%agent cut --dry-run\n@long")
+    assert "… (5,000 characters)" in dry.data()[0] and "`_.body` is the whole request" in dry.data("text/html")[0]
+    assert kernel.run("'x' * 5000 in str(_.body)").data() == ["True"]
 
 
 def test_a_program_cannot_change_under_a_running_process(kernel):
@@ -246,7 +273,10 @@ def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):
         second.run(setup)
         ran = second.run("%agent --resume")
         assert ran.status == "ok", ran.outputs
-        assert "block" in ran.data()[0] and "keeps" in ran.data()[0]
+        assert [line.split() for line in ran.data()[0].splitlines()] == [
+            ["process", "messages", "last", "words", "tools", "of", "unknown", "effect"],
+            ["keeps", "5", "let", "me", "see", "block"],
+        ]
         said = second.run("[message.role for message in keeps.messages], keeps.messages[-1].tool_results[0].text").data()[0]
         assert "whether it took effect is unknown" in said and said.count("assistant") == 2
         assert second.run("%%agent keeps\ngo on").data() == ["keeps (scripted: no model answered): two"]

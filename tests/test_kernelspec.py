@@ -88,7 +88,8 @@ def test_the_wheel_holds_the_package_the_programs_and_the_kernel(wheel: Path):
     name = f"llmproc_nb-{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmproc_nb").rglob("*.py")}
-    programs = {f"llmproc_nb/programs/{path.name}" for path in (ROOT / "programs").iterdir()}
+    found = (path.relative_to(ROOT).as_posix() for path in (ROOT / "programs").rglob("*.*") if "__pycache__" not in path.parts)
+    programs = {f"llmproc_nb/{name}" for name in found}
     kernels = {f"{name}.data/data/share/jupyter/kernels/llmproc/{path.name}" for path in SPEC.parent.iterdir()}
     assert sources | programs | kernels <= names
     about = {f"{name}.dist-info/{file}" for file in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
@@ -108,4 +109,4 @@ def test_the_programs_of_the_wheel_are_offered_where_there_is_no_checkout(wheel:
     command = [sys.executable, "-m", "llmproc_nb.cli", "chat", "--log", "0"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, input="quickstart\nWhich of the columns?\n", capture_output=True, text=True)
     assert done.stdout.startswith("Two columns deserve a look"), done.stderr
-    assert [name for name in os.listdir(ROOT / "programs") if name not in done.stderr] == []
+    assert [path.name for path in (ROOT / "programs").glob("*.toml") if path.name not in done.stderr] == []

@@ -8,7 +8,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from simple import SCOUT, machine, recorded_run
 
 from llmproc_nb.core.clock import FixedClock
 from llmproc_nb.core.errors import LogError, Unreachable
-from llmproc_nb.core.event import Appended, Opened, Warned
+from llmproc_nb.core.event import AnyEvent, Appended, Merged, Opened, Sent, Warned
 from llmproc_nb.core.line import MAX_TEXT_BYTES, decode, encode
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, ToolResult, user
@@ -75,6 +77,62 @@ def test_long_content_goes_into_files_named_by_its_hash_once(tmp_path: Path) -> 
     assert LogFile(tmp_path / "a.jsonl").events == (event,)
     assert len(list((tmp_path / "a.blobs").iterdir())) == 2
     assert (tmp_path / "a.jsonl").stat().st_size < 1000
+
+
+def test_a_blob_that_a_killed_writer_left_torn_is_written_again(tmp_path: Path) -> None:
+    (name,) = encode(appended(1, user(BIG)))[1]
+    (tmp_path / "a.blobs").mkdir()
+    (tmp_path / "a.blobs" / name).write_text(BIG[:1000])
+    JsonlStore(tmp_path / "a.jsonl").write(appended(1, user(BIG)))
+    assert LogFile(tmp_path / "a.jsonl").events == (appended(1, user(BIG)),)
+
+
+def test_a_disk_that_is_full_for_a_blob_loses_nothing(tmp_path: Path) -> None:
+    script = f"""
+import resource
+from pathlib import Path
+from test_log import BIG, JsonlStore, LogError, LogFile, appended, user
+path = Path({str(tmp_path / "a.jsonl")!r})
+store = JsonlStore(path)
+store.write(appended(1, user("before")))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+try:
+    store.write(appended(2, user(BIG)))
+except LogError as error:
+    print(error.found)
+assert [file.stat().st_size for file in path.with_suffix(".blobs").iterdir()] == [0]
+assert LogFile(path).events == (appended(1, user("before")),)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.write(appended(3, user("after")))
+assert LogFile(path).events == tuple(appended(seq, user(text)) for seq, text in enumerate(("before", BIG, "after"), 1))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("the log cannot be written: File too large\n", "")
+
+
+def test_bytes_are_in_fields_called_data_only() -> None:
+    """The line of an event without such a field is not looked through for something too long."""
+    seen: set[type] = set()
+
+    def names(kind: Any) -> set[str]:
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            if kind in seen:
+                return set()
+            seen.add(kind)
+            fields = [(field.name, field.type) for field in msgspec.structs.fields(kind)]
+            own = {name for name, form in fields if form is bytes or bytes in get_args(form)}
+            return own.union(*(names(form) for _, form in fields))
+        return set().union(*map(names, get_args(kind)))
+
+    assert names(AnyEvent) == {"data"}
+
+
+@pytest.mark.parametrize("size", [4000, 5000, 300_000])
+def test_a_picture_among_short_words_leaves_the_line(size: int) -> None:
+    event = appended(1, Message(role="user", parts=(Text(text="x" * 5000), Image(data=b"p" * size))))
+    line, blobs = encode(event)
+    assert (len(line) < 11_000, list(map(len, blobs.values()))) == (True, [size] if size > 4096 else [])
+    assert decode(line, blobs.__getitem__) == event
 
 
 def test_content_that_looks_like_a_reference_stays_content(tmp_path: Path) -> None:
@@ -347,3 +405,17 @@ def test_a_key_in_the_environment_is_in_no_log(tmp_path: Path) -> None:
     running.close()
     written = (tmp_path / "a.jsonl").read_text()
     assert "attempt_failed" in written and "verysecret" not in written
+
+
+def test_messages_and_merges_of_a_later_run_name_processes_of_that_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        running = machine(tmp_path / "a.jsonl")
+        scout = running.start(SCOUT)
+        child = scout.fork()
+        child.run("hello").result()
+        scout.send("hi", sender=child)
+        scout.merge(child)
+        running.close()
+    events = LogFile(tmp_path / "a.jsonl").events
+    assert [event.sender for event in events if isinstance(event, Sent)] == [2, 4]
+    assert [event.child for event in events if isinstance(event, Merged)] == [2, 4]

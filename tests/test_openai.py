@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
+import hypothesis
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,14 +32,13 @@ from servers import (
 from llmproc_nb.core import errors
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import PersonError, ProgramError, ProviderError
-from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult, system, user
+from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult, cleaned, system, user
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Config, Delta, Draft, Reply, Request, Settings, ToolSpec
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.drivers.endpoints import ENDPOINTS, REFUSED
-from llmproc_nb.drivers.openai import OpenAIChat, OpenAIResponses, from_program
-from llmproc_nb.drivers.openai.settings import is_reasoning, is_strict
-from llmproc_nb.drivers.openai.sse import events
+from llmproc_nb.drivers.openai import OpenAIChat, OpenAIResponses, chunks, from_program, responses
+from llmproc_nb.drivers.openai.settings import has_breakpoints, is_reasoning, is_strict
 
 JSON = dict[str, Any]
 Driver = OpenAIChat | OpenAIResponses
@@ -252,6 +253,45 @@ def test_chat_gets_every_kind_of_part_in_its_own_form() -> None:
     assert OpenAIChat().left_out(asked.config) == ("top_k",)
 
 
+def test_names_and_ids_of_other_models_are_sent_as_the_api_takes_them() -> None:
+    long = "toolu_" + "x" * 70
+    calls = (
+        ToolCall(id="functions.add:0", name="my.tool add", arguments="{}"),
+        ToolCall(id=long, name="", arguments="[1]"),
+        ToolCall(id=long + "y", name="n" * 70),
+    )
+    results = tuple(ToolResult(call_id=call.id, name=call.name, content=(Text(text="3"),)) for call in calls)
+    dialog = (user("x"), Message(role="assistant", parts=calls, api="anthropic"), Message(role="tool", parts=results))
+    for most, sent, answers in (
+        (64, OpenAIResponses().preview(request(*dialog))["input"][1:4], OpenAIResponses().preview(request(*dialog))["input"][4:]),
+        (
+            40,
+            [{"call_id": call["id"], **call["function"]} for call in OpenAIChat().preview(request(*dialog))["messages"][1]["tool_calls"]],
+            [{"call_id": answer["tool_call_id"]} for answer in OpenAIChat().preview(request(*dialog))["messages"][2:]],
+        ),
+    ):
+        assert [call["name"] for call in sent] == ["my_tool_add", "_", "n" * 64]
+        ids = [call["call_id"] for call in sent]
+        assert ids == [answer["call_id"] for answer in answers]
+        assert ids[0] == "functions.add:0" and len(set(ids)) == 3 and max(map(len, ids)) <= most
+
+
+def test_arguments_that_are_no_object_are_marked_for_servers_that_read_them() -> None:
+    calls = tuple(ToolCall(id=f"t{n}", name="add", arguments=text) for n, text in enumerate(('{"a": 1.50}', "[1]", "3", '{"a"', "")))
+    sent = OpenAIChat().preview(request(user("x"), Message(role="assistant", parts=calls, api="openai-chat")))["messages"][1]["tool_calls"]
+    texts = ['{"a": 1.50}', *(json.dumps({"INVALID_JSON": text}, separators=(",", ":")) for text in ("[1]", "3", '{"a"', ""))]
+    assert [call["function"]["arguments"] for call in sent] == texts
+
+
+def test_a_system_message_in_the_middle_of_a_dialog_stays_where_it_is() -> None:
+    asked = request(system("Be brief."), system("Be kind."), user("hi"), system("Now be long."), user("go"))
+    responses, chat = OpenAIResponses().preview(asked), OpenAIChat().preview(asked)
+    assert responses["instructions"] == "Be brief.\n\nBe kind."
+    middle = [{"role": "user", "content": "hi"}, {"role": "system", "content": "Now be long."}, {"role": "user", "content": "go"}]
+    assert responses["input"] == middle
+    assert chat["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, *middle]
+
+
 def test_openai_itself_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     asked = request(model="o3", max_tokens=50, temperature=0.1, stop=("x",))
@@ -266,6 +306,41 @@ def test_openai_itself_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch
     }
     assert responses["prompt_cache_key"] == asked.path[0].id
     assert OpenAIChat().left_out(asked.config) == ("temperature", "stop")
+
+
+@BOTH
+def test_forks_of_a_model_that_has_breakpoints_have_one_where_their_paths_part(kind: type[Driver]) -> None:
+    turns = [part for n in range(25) for part in (user(f"{n} " + "u" * 1000), Message(role="assistant", parts=(Text(text="a" * 1000),)))]
+    shared = path(system("S"), *turns)[-1]
+    provider = kind()
+    mark = b'"input":[' if kind is OpenAIResponses else b'"messages":['
+
+    def raw(node: Node, shared: Node | None, model: str = "gpt-5.6-luna") -> bytes:
+        asked = Request(path=node.path(), config=Config(model=model), shared=shared)
+        return b"".join(provider._body(asked))
+
+    heads = [Node(user(f"way {n}"), shared) for n in range(3)]
+    heads.append(Node(user("on"), Node(Message(role="assistant", parts=(Text(text="x"),)), heads[0])))
+    raws = [raw(head, shared) for head in heads]
+    common = {body[: body.index(b"a" * 1000, body.index(b"24 uuu"))] for body in raws}
+    assert len(common) == 1 and len(next(iter(common))) > 49_000
+    assert all(body.count(b'"prompt_cache_breakpoint":{"mode":"explicit"}}]') == 1 for body in raws)
+    last = json.loads(raws[0])["input" if kind is OpenAIResponses else "messages"][-3]
+    assert last["content"][0]["text"].startswith("24 ") and "prompt_cache_breakpoint" in last["content"][0]
+    assert {json.loads(body)["prompt_cache_key"] for body in raws} == {shared.path()[0].id}
+    assert not any(b"breakpoint" in raw(heads[0], *how) for how in ((shared, "gpt-5.5"), (None,), (Node(user("elsewhere"), shared),)))
+    assert raw(heads[0], None).index(mark) == raw(heads[0], shared).index(mark)
+    assert b"breakpoint" not in b"".join(
+        kind(base_url="http://localhost/v1")._body(Request(path=heads[0].path(), config=Config(model="gpt-5.6"), shared=shared))
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "explicit"),
+    [("gpt-5.6", True), ("openai/gpt-6-astra", True), ("ft:gpt-5.10:me", True), ("gpt-5.5-pro", False), ("gpt-5", False), ("o3", False)],
+)
+def test_models_that_cache_at_breakpoints_are_known_by_their_names(model: str, explicit: bool) -> None:
+    assert has_breakpoints(model) is explicit
 
 
 def test_a_wanted_schema_is_strict_only_where_it_can_be() -> None:
@@ -552,6 +627,13 @@ def test_one_connection_serves_many_turns(kind: type[Driver]) -> None:
 
 
 @BOTH
+def test_one_provider_can_be_asked_from_one_loop_after_another(kind: type[Driver]) -> None:
+    with LoopbackServer(lambda seen, n: Answer(chunks=text_of(kind, f"number {n}"))) as server:
+        provider = kind(base_url=f"{server.url}/v1", api_key="k")
+        assert [asyncio.run(provider.ask(request(), Draft(kind.api))).message.text for _ in range(2)] == ["number 0", "number 1"]
+
+
+@BOTH
 def test_a_lone_surrogate_is_replaced_and_can_be_sent_back(kind: type[Driver]) -> None:
     chunks = [chunk.replace(b"MARK", b"\\ud800!") for chunk in text_of(kind, "xxxx MARK xxxx")]
     reply = reply_to(kind, chunks)
@@ -657,6 +739,28 @@ def test_what_is_no_answer_is_called_garbled(kind: type[Driver], chunks: list[by
     assert fault_of(kind, Answer(chunks=chunks))[0] is errors.GarbledReply
 
 
+@pytest.mark.parametrize("then", ["reset", "cut", "hang"])
+def test_what_happens_after_the_end_mark_does_not_matter(then: Any) -> None:
+    began = time.monotonic()
+    got, _ = answered(OpenAIChat, Answer(chunks=text_of(OpenAIChat, "Hello"), then=then, delay_s=0.01))
+    assert isinstance(got, Reply) and got.message.text == "Hello"
+    assert time.monotonic() - began < 2
+
+
+def test_a_proxy_that_answers_in_words_is_quoted() -> None:
+    got = fault_of(OpenAIChat, Answer(chunks=[b"upstream connect error"]))
+    assert got[:2] == (
+        errors.GarbledReply,
+        "openai gpt-4.1: the answer is no event stream: 'upstream connect error'; base_url leads to the API. Check it.",
+    )
+
+
+@BOTH
+def test_halves_of_a_character_in_two_pieces_are_joined(kind: type[Driver]) -> None:
+    chunks = [chunk.replace(b"AAA", b"\\ud83c").replace(b"BBB", b"\\udf88") for chunk in text_of(kind, "AAABBB...")]
+    assert reply_to(kind, chunks).message.text == "🎈..."
+
+
 @BOTH
 def test_a_stream_that_ends_early_is_garbled_however_politely_it_ends(kind: type[Driver]) -> None:
     text = text_of(kind, "Hello there")
@@ -705,6 +809,78 @@ def test_a_cancelled_request_closes_its_connection_at_once(kind: type[Driver]) -
 
         assert with_provider(kind, server, use) < 0.5
         assert server.dropped == 1
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(allow_nan=False) | st.sampled_from(["", "x", "text", "{"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "id", "text", "name"]), inner, max_size=2),
+    max_leaves=4,
+)
+item_kinds = st.sampled_from(["message", "reasoning", "function_call", "custom_tool_call", "odd", "output_text", "refusal"])
+item_fields = ("content", "summary", "arguments", "input", "call_id", "id", "name", "encrypted_content", "text", "refusal")
+item = st.builds(
+    lambda kind, rest: {"type": kind, **rest},
+    item_kinds,
+    st.dictionaries(
+        st.sampled_from(item_fields), values | st.lists(st.dictionaries(st.sampled_from(item_fields), values), max_size=2), max_size=4
+    ),
+)
+event_kinds = st.sampled_from(
+    [
+        *(
+            f"response.{word}"
+            for word in ("created", "completed", "incomplete", "failed", "output_text.delta", "reasoning_summary_part.added")
+        ),
+        *("response.output_item.added", "response.output_item.done", "error", "odd", ""),
+    ]
+)
+whole = st.dictionaries(
+    st.sampled_from(["output", "usage", "error", "id", "model", "incomplete_details"]), values | st.lists(item, max_size=2)
+)
+odd_events = st.builds(
+    lambda kind, rest: {"type": kind, **rest},
+    event_kinds,
+    st.dictionaries(
+        st.sampled_from(["output_index", "item", "delta", "response", "output", "status", "summary_index"]),
+        values | item | whole,
+        max_size=4,
+    ),
+)
+pieces = st.dictionaries(st.sampled_from(["index", "id", "function", "custom", "type", "name", "arguments"]), values, max_size=4)
+deltas = st.dictionaries(
+    st.sampled_from(["content", "tool_calls", "reasoning", "reasoning_details", "refusal", "function_call", "audio"]),
+    values | st.lists(pieces, max_size=2) | pieces,
+    max_size=3,
+)
+choices = st.dictionaries(st.sampled_from(["index", "delta", "message", "finish_reason", "error", "usage"]), values | deltas, max_size=3)
+odd_chunks = st.dictionaries(
+    st.sampled_from(["id", "model", "choices", "usage", "error", "detail", "x_groq"]), values | st.lists(choices, max_size=2), max_size=4
+)
+
+
+def is_readable(kind: type[Driver], stream: Any, draft: Draft, events: list[JSON]) -> None:
+    try:
+        for event in events:
+            stream.take("", json.dumps(event).encode())
+    except ProviderError:
+        pass
+    message = cleaned(draft.message(interrupted=True))
+    assert msgspec.json.decode(msgspec.json.encode(message), type=Message) == message
+    kind().preview(request(user("x"), message))
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@given(st.lists(odd_events, max_size=8))
+def test_events_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(events: list[JSON]) -> None:
+    draft = Draft("openai-responses")
+    is_readable(OpenAIResponses, responses.Stream(draft, "here"), draft, [*openai_responses_text("x")[:4], *events])
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@given(st.lists(odd_chunks, max_size=8))
+def test_chunks_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(chunks_: list[JSON]) -> None:
+    draft = Draft("openai-chat")
+    is_readable(OpenAIChat, chunks.Stream(draft, "here", "call"), draft, [*openai_chat_text("x")[:2], *chunks_])
 
 
 # keys and endpoints
@@ -790,37 +966,3 @@ def test_importing_the_drivers_loads_no_sdk() -> None:
         "print([name for name in ('openai', 'httpx2', 'pydantic') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
-# event streams
-
-
-def read(pieces: list[bytes]) -> list[tuple[str, bytes]]:
-    async def run() -> list[tuple[str, bytes]]:
-        async def source() -> Any:
-            for piece in pieces:
-                yield piece
-
-        return [event async for event in events(source(), place="here")]
-
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_every_line_end_is_understood(end: bytes) -> None:
-    stream = b"\xef\xbb\xbf: ping\n\nevent: a\ndata: 1\n\ndata:2\ndata: 3\nid: 7\nretry: 5\n\n\n\ndata\n\ndata: last".replace(b"\n", end)
-    assert read([stream]) == [("a", b"1"), ("", b"2\n3"), ("", b""), ("", b"last")]
-
-
-@given(st.lists(st.integers(0, 60)), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_cuts_change_nothing(cuts: list[int], end: bytes) -> None:
-    stream = "event: a\ndata: {“1”}\n\n: x\ndata: 2\ndata: 3\n\ndata: [DONE]\n\n".encode().replace(b"\n", end)
-    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    assert read([stream[a:b] for a, b in pairwise(places)]) == read([stream])
-
-
-def test_a_long_line_in_many_pieces_costs_no_more_than_its_length() -> None:
-    piece = b"x" * 1000
-    began = time.process_time()
-    assert len(read([b"data: ", *[piece] * 20_000, b"\n\n"])[0][1]) == 20_000_000
-    assert time.process_time() - began < 1.0

@@ -153,6 +153,11 @@ def test_every_key_has_an_effect(leaf: tuple[str, ...]) -> None:
     assert whole.replace(notes=()) != less.replace(notes=())
 
 
+def test_a_timeout_is_no_field_of_a_request() -> None:
+    program = toml(MODEL + "[parameters]\ntimeout = 30\nseed = 1")
+    assert (program.settings.body, said(program)) == ({"seed": 1}, [("unserved", "[parameters] timeout")])
+
+
 STRICT = """
     · model · prompt · parameters.thinking · limits · tools · tools.anthropic · tools.anthropic.web_search · mcp · mcp.servers.s
     · mcp.servers.t · linked_programs.b · plugins · plugins.file_descriptor · plugins.message_id · plugins.stderr · plugins.spawn

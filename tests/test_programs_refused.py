@@ -36,6 +36,7 @@ def refusal(text: str, kind: str = "toml") -> str:
         (MODEL + "[parameters]\ntop_p = 3", "[parameters] top_p: found the number 3; a number from 0 to 1 is needed."),
         (MODEL + "[parameters]\nmax_tokens = 1\nmax_completion_tokens = 2", "[parameters] max_tokens and max_completion_tokens: both are given; they mean the same: keep one of them."),
         (MODEL + '[parameters]\nreasoning_effort = "hihg"', "[parameters] reasoning_effort: found the text 'hihg'; it is one of none, minimal, low, medium, high, xhigh, max. Did you mean 'high'?"),
+        (MODEL + "[parameters]\ntool_choice = true", "[parameters] tool_choice: found true; a text is needed. In YAML, yes, no, on and off are read as true and false; put a text in quotes."),
         (MODEL + "[parameters.thinking]\nbudget_tokens = -1", "[parameters.thinking] budget_tokens: found the number -1; a whole number from 0 up is needed."),
         (MODEL + "[parameters]\nseed = 2024-01-01", "[parameters] seed: found a date or time; a text, a number, true, false, a list or a table is needed. Put it in quotes."),
         (MODEL + "[file_descriptor]\nenabled = true\nmax_input_chars = -5", "[file_descriptor] max_input_chars: found the number -5; a whole number from 1 up is needed."),

@@ -94,6 +94,27 @@ def test_a_changed_prompt_is_a_miss_in_replay_and_asked_in_auto(tmp_path):
                 assert ran.status == "ok"
 
 
+BUSY = "another kernel is writing it"
+
+
+@pytest.mark.parametrize(("mode", "status"), [("record", "error"), ("auto", "ok")])
+def test_a_second_kernel_hears_at_once_that_the_recording_is_taken(mode, status, tmp_path):
+    program = "from llmproc_nb import Program\np = Program(provider='scripted', model='m', script=({'say': 'a'},))"
+    kernels = [Kernel(LLMPROC_NB_STREAM="", LLMPROC_NB_LOG=str(tmp_path)) for _ in range(2)]
+    try:
+        for kernel in kernels:
+            kernel.run(f"%load_ext llmproc_nb\nimport os; os.chdir({str(tmp_path)!r})\n{program}")
+        assert kernels[0].run("%agent -p p --mode record --recording demo").status == "ok"
+        assert kernels[0].run("%%agent first\nhi").status == "ok"
+        second = kernels[1].run(f"%agent -p p --mode {mode} --recording demo")
+        assert second.status == status
+        assert BUSY in (second.error["evalue"] if second.error else second.printed)
+        assert kernels[1].run("%agent --mode record --recording other").status == "ok"
+    finally:
+        for kernel in kernels:
+            kernel.close()
+
+
 @pytest.mark.parametrize("name", ["01-quickstart.ipynb", "02-replay-and-frames.ipynb"])
 def test_notebooks_make_sense_without_a_kernel(name, tmp_path):
     from nbconvert import HTMLExporter, MarkdownExporter

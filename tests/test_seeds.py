@@ -118,7 +118,7 @@ def test_the_same_program_speaks_to_a_real_api_with_a_key_from_dot_env(tmp_path)
     assert "Hello from the server." in logged and "sk-test" not in logged
 
 
-def test_a_program_with_links_starts_and_says_what_is_not_run_yet(tmp_path):
+def test_a_program_with_links_starts_and_offers_spawn(tmp_path):
     (tmp_path / "expert.toml").write_text(MINIMAL.format(provider="scripted", more="") + SCRIPT)
     (tmp_path / "main.toml").write_text(
         MINIMAL.format(provider="scripted", more="") + SCRIPT + '[tools]\nenabled = ["spawn"]\n[linked_programs]\nexpert = "expert.toml"\n'
@@ -127,10 +127,9 @@ def test_a_program_with_links_starts_and_says_what_is_not_run_yet(tmp_path):
 from llmproc_nb import LLMProcess
 process = LLMProcess.from_toml("main.toml")
 print(process.run("Hello"))
-print(process.notes)
+print([tool.name for tool in process.tools], process.notes, process.spawn("expert").run("Hello"))
 """
-    said = run(tmp_path, code)
-    assert said.startswith("Hello!\n") and "spawn" in said
+    assert run(tmp_path, code) == "Hello!\n['spawn', 'read_fd'] () Hello!\n"
 
 
 def test_a_link_to_nowhere_is_an_error_at_the_start(tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime
 import math
+import re
 import types
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from pydantic import BaseModel
 from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import Document, Image, Text, user
 from llmproc_nb.core.tool import result_parts
+from llmproc_nb.notebook.fit import Fit
 from llmproc_nb.notebook.sample import cut_text, tokens
 from llmproc_nb.notebook.template import render_prompt
-from llmproc_nb.notebook.values import tool_value
+from llmproc_nb.notebook.toolvalue import tool_value
 from tests.turns import finished
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -30,7 +32,7 @@ SMALL_TEXT = (
 
 
 def rendered(source, budget_tokens=2000, **names):
-    return render_prompt(source, names, lambda expression: eval(expression, {}, names), budget_tokens)
+    return render_prompt(source, names, lambda expression: eval(expression, {}, names), Fit(budget_tokens))
 
 
 def said(source, **names):
@@ -99,6 +101,13 @@ def test_attributes_are_followed():
             "@df.shpe",
             "prompt: df has no attribute 'shpe'; did you mean @df.shape? Put a space before the full stop to end the reference at @df.",
         ),
+        ("@df['zzz']", "prompt: @df['zzz'] raised KeyError: 'zzz'; nothing was sent."),
+        (
+            "@df[zzz]",
+            "prompt: there is no name 'zzz' for @df[zzz]; an expression sees the variables of this notebook. "
+            "Put a space before the bracket to end the reference at @df.",
+        ),
+        ("@df['city'].mean()", "prompt: df['city'].mean is a method; {{df['city'].mean()}} is what it gives."),
         ("@df.head", "prompt: df.head is a method; {{df.head()}} is what it gives."),
         (
             "@srv:notes",
@@ -206,12 +215,6 @@ def test_functions_and_classes_go_as_their_source():
     assert said("@Point", Point=Point) == "@dataclasses.dataclass\nclass Point:\n    x: int\n"
 
 
-def test_a_long_value_is_cut_with_an_exact_note_and_a_text_never():
-    assert said("@d", d=list(range(5000))).endswith("characters left out]")
-    assert said("@t", t="x" * 100_000) == "x" * 100_000
-    assert cut_text("é" * 100, 10) == "é" * 20 + "\n[80 of 100 characters left out]"
-
-
 class Drawn:
     def _repr_png_(self):
         return PNG
@@ -253,6 +256,77 @@ def figure_like(module):
     kind = types.new_class("Figure", (), {}, lambda namespace: namespace.update(savefig=save, save=save))
     kind.__module__ = module
     return kind()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0" * 9000, [0] * 5000, b"0" * 9000, dataclasses.dataclass, Spoken({"text/plain": "0" * 9000})],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_value_has_the_same_room_and_what_is_cut_is_said_to_model_and_person(value):
+    fit = Fit(10)
+    (part,) = render_prompt("{{v}}", {}, lambda _: value, fit)
+    kept, _, note = part.text.rpartition("\n")
+    assert len(kept) == 40
+    assert re.fullmatch(r"\[[\d,]+ of [\d,]+ characters left out\]", note)
+    total = note.split()[2]
+    assert fit.notes == [
+        f"v: the first 40 of {total} characters; a value takes at most 10 tokens (`%config AgentMagics.value_tokens`)",
+    ]
+
+
+def test_a_value_that_fits_goes_whole_without_a_note():
+    fit = Fit()
+    assert render_prompt("{{v}}", {}, lambda _: "x" * 40_000, fit) == (Text(text="x" * 40_000),)
+    assert fit.notes == []
+    assert cut_text("é" * 100, 10) == "é" * 20 + "\n[80 of 100 characters left out]"
+
+
+def test_a_long_list_of_numbers_takes_a_line_not_a_page():
+    assert said("{{v}}", v=[0.5] * 100) == "[" + ", ".join(["0.5"] * 100) + "]"
+    assert said("{{v}}", v=["a" * 100] * 3) == '[\n  "' + '",\n  "'.join(["a" * 100] * 3) + '"\n]'
+
+
+class Plain:
+    pass
+
+
+def test_no_place_in_memory_and_no_order_of_a_set_is_in_a_prompt():
+    assert said("{{v}}", v=Plain()) == "<tests.test_values.Plain object>".replace("tests.test_values", Plain.__module__)
+    assert said("{{v}}", v={"a": Plain()}) == f'{{"a": "<{Plain.__module__}.Plain object>"}}'
+    assert said("{{v}}", v={str(n) for n in range(30)}) == said("{{v}}", v=sorted(str(n) for n in range(30)))
+    assert said("{{v}}", v="a text at 0x7f0000000000") == "a text at 0x7f0000000000"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "@property\ndef size(self): ...",
+        "class A:\n    @property\n    def size(self):\n        ...",
+        "@dataclass(frozen=True)  # a value\nclass Point:\n    x: int",
+        "@app.get('/')\n@cached(\n    60,\n)\nasync def root(): ...",
+        "@Component({\n  selector: 'a',\n})\nexport class Panel {",
+        "@known\ndef f(x): ...",
+        "@df.setter\ndef df(self, value): ...",
+    ],
+)
+def test_decorators_of_pasted_code_are_text(code):
+    source = f"What does this do?\n\n{code}\n"
+    assert said(source, known=tokens, df=SMALL) == source
+
+
+def test_data_on_a_line_of_its_own_is_data_whatever_follows():
+    assert said("@name\nclass Point: what is it?", name="Ann") == "Ann\nclass Point: what is it?"
+    with pytest.raises(PromptError, match="there is no name 'zzz'"):
+        said("@zzz\nis what I mean by class Point")
+
+
+def test_subscripts_are_followed():
+    assert said("@d['a'][0] and @d['b'].real, @d [1] @d['x'", d={"a": [1, 2], "b": 5}) == (
+        '1 and 5, {"a": [1, 2], "b": 5} [1] {"a": [1, 2], "b": 5}[\'x\''
+    )
+    assert said("@df['city'].", df=SMALL).startswith("df['city'].\n\ndf['city']: pandas Series")
+    assert said("[@name](https://a.example) @name[^1]", name="Ann") == "[Ann](https://a.example) Ann[^1]"
 
 
 @pytest.mark.parametrize("value", [PNG, Drawn(), figure_like("matplotlib.figure"), figure_like("PIL.Image"), Image(data=PNG)])

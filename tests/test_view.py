@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sys
 
 import pytest
@@ -11,9 +12,13 @@ from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.event import AttemptFailed, Replied, ToolRan, ToolStarted, Warned
 from llmproc_nb.core.message import Image, Text, ToolResult
 from llmproc_nb.core.provider import Delta
+from llmproc_nb.core.visible import visible
 from llmproc_nb.notebook.html import markdown_html
 from llmproc_nb.notebook.markdown import neutral
-from llmproc_nb.notebook.view import TURN_TYPE, Turn, bundle, dry_run_bundle, error_html, live_bundle, table_html, visible
+from llmproc_nb.notebook.progress import live_bundle
+from llmproc_nb.notebook.table import dry_run_bundle, error_html, table_html
+from llmproc_nb.notebook.turn import Turn
+from llmproc_nb.notebook.view import TURN_TYPE, bundle
 from tests.turns import finished, tool_turn
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -168,6 +173,13 @@ def test_markdown_comes_back_with_its_structure():
     assert markdown_html(once) == markdown_html(source)
 
 
+def test_cells_of_a_table_stand_where_the_model_wants_them_or_left():
+    made = markdown_html("| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |")
+    assert re.findall(r"<(t[hd]) ([^>]*)>", made) == [
+        (tag, f'style="text-align:{side}"') for tag in ("th", "td") for side in ("left", "center", "right")
+    ]
+
+
 def test_links_keep_good_addresses_and_show_bad_ones():
     assert markdown_html("[a](https://x.y/?p=1&q=2) [b](javascript:x) [c](/lab/x) https://x.y/a_b") == (
         '<p><a href="https://x.y/?p=1&amp;q=2" rel="noopener noreferrer nofollow">a</a> <span>b</span> <code>javascript:x</code> '
@@ -288,7 +300,8 @@ def test_tables_errors_and_dry_runs():
     assert "PersonError: a &lt;b&gt;." in error_html(PersonError("a <b>"))
     made = dry_run_bundle({"model": "m", "image": "A" * 9000}, tokens=1234, cost_usd=0.00123)
     assert made["text/plain"] == snapshot("""\
-dry run: nothing was sent; about 1,234 input tokens, about $0.0012 to read
+dry run, nothing was sent: about 1,234 input tokens, about $0.0012 to read
+texts of more than 4,000 characters are shortened here; `_.body` is the whole request
 {
   "model": "m",
   "image": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA… (9,000 characters)"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 130, 141
-FRAMES = ("events", "messages", "calls", "tools", "processes")
+FRAMES = ("events", "messages", "calls", "tools", "processes", "fds")
 
 _RUN_TEXT = """Run a program until the model stops by itself. The answer goes to stdout and nothing else does; tool
 calls, retries, waits and warnings go to stderr. On a terminal the answer is shown while it is written,
@@ -178,6 +178,7 @@ def _add_how(command: argparse.ArgumentParser) -> None:
         "--max-steps", metavar="N", type=_count, help="the requests that one prompt may take (default: the program's, else 10)"
     )
     command.add_argument("--model", metavar="M", help="another model: its name, or provider:model as in openai:gpt-5.4-mini")
+    command.add_argument("--base-url", metavar="URL", help="a compatible server (Ollama, vLLM, a gateway), with --model")
     command.add_argument(
         "--log",
         metavar="FILE",

@@ -28,7 +28,7 @@ def command(flags: Namespace) -> int:
     """Chat until the person ends it; gives the exit code."""
     terminal, typed = Terminal(quiet=flags.quiet), Typed()
     program = Program.from_file(_program_file(flags.program, terminal, typed))
-    with started(flags, program, terminal, results=False) as begun:
+    with started(flags, program, terminal, results=False, typed=typed) as begun:
         _greet(begun)
         try:
             _begin(flags, program, begun, typed)

@@ -16,6 +16,7 @@ from typing import Any
 
 from llmproc_nb.cli.channel import arguments_line
 from llmproc_nb.cli.terminal import Terminal, UsageError, shortened
+from llmproc_nb.core.errors import LogError
 from llmproc_nb.core.event import (
     AnyEvent,
     Appended,
@@ -45,6 +46,8 @@ def command(flags: Namespace) -> int:
     if flags.csv and not flags.frame:
         raise UsageError("--csv needs a frame", right="such as --frame calls --csv")
     file = LogFile(flags.file)
+    if file.torn and not file.events and not file.unknown:
+        raise LogError("there is no event in it", place=str(file.path), right="a log has one JSON event in each line")
     if flags.verify:
         terminal.text(f"{file.path}: {len(file.dialog()):,} messages, each with the id that it should have")
     elif flags.frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from argparse import Namespace
@@ -15,10 +16,12 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.api import Machine, Process, Program, default_machine, new_machine, read_env
-from llmproc_nb.choose import with_model
+from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.cli import version
+from llmproc_nb.cli.asked import TypedApprover
 from llmproc_nb.cli.channel import Channel
 from llmproc_nb.cli.terminal import Terminal
+from llmproc_nb.cli.typed import Typed
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.usage import Usage
@@ -35,39 +38,51 @@ class Started:
     machine: Machine
     process: Process
     log: Path | None
+    approver: TypedApprover | None = None
 
     def ask(self, prompt: str) -> RunResult:
         """The result of one prompt. An interrupt stops the call, which then ends as `interrupted`; a second one is raised."""
         call = self.process.run(prompt, on_delta=self.channel.delta)
         try:
             with _interrupt_stops(call):
-                return call.result()
+                return self.approver.wait(call) if self.approver is not None else call.result()
         finally:
             self.terminal.end()
 
 
 @contextmanager
-def started(flags: Namespace, program: Program, terminal: Terminal, *, results: bool = True) -> Iterator[Started]:
+def started(
+    flags: Namespace, program: Program, terminal: Terminal, *, results: bool = True, typed: Typed | None = None
+) -> Iterator[Started]:
     """A process of the program, as the flags want it; all is given back at the end. Raises ProgramError, LogError."""
     machine = _machine(flags.log)
     try:
         channel = Channel(terminal, machine, results=results)
         machine.log.add(channel.event)
+        approver = machine.approver = TypedApprover(typed, terminal) if typed is not None else None
         process = changed(program, flags).start(machine=machine)
         channel.pid = process.pid
         if flags.cost_limit is not None and not _has_price(process):
             terminal.note(f"warning: the price of {process.model} is not known, so --cost-limit cannot stop it")
-        yield Started(terminal=terminal, channel=channel, machine=machine, process=process, log=getattr(machine.log.store, "path", None))
+        yield Started(
+            terminal=terminal,
+            channel=channel,
+            machine=machine,
+            process=process,
+            log=getattr(machine.log.store, "path", None),
+            approver=approver,
+        )
     finally:
         with suppress(TimeoutError):  # a connection that does not close ends with this process
             machine.close()
 
 
 def changed(program: Program, flags: Namespace) -> Program:
-    """The program with the model and the limits that the flags name."""
+    """The program with the model, the address and the limits that the flags name."""
     limits = {"steps": flags.max_steps, "cost_usd": flags.cost_limit}
     made = msgspec.structs.replace(program.limits, **{name: value for name, value in limits.items() if value is not None})
-    return with_model(program.replace(limits=made), flags.model)
+    choice = Choice(program="program", model=flags.model, base_url=flags.base_url)
+    return program_of(choice, program.name, os.environ, {"program": program.replace(limits=made)})
 
 
 def _machine(log: str | None) -> Machine:

@@ -5,13 +5,16 @@ Here: retries, their waits and their events. Not here: what is asked (loop) and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from llmproc_nb.core.clock import Clock
 from llmproc_nb.core.errors import GarbledReply, ProviderError, RateLimited, Unreachable
 from llmproc_nb.core.event import Asked, AttemptFailed
-from llmproc_nb.core.provider import Delta, Draft, Reply, Request
+from llmproc_nb.core.limiter import Limiter
+from llmproc_nb.core.provider import Delta, Draft, Provider, Reply, Request
 from llmproc_nb.core.usage import Usage
 
 if TYPE_CHECKING:
@@ -37,10 +40,22 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
     """The reply to a request. Raises the ProviderError of the last attempt when no further one makes sense."""
     provider, clock, limiter = run.process.provider, run.machine.clock, run.process.limiter
     attempts.began = clock.monotonic()
+    if run.fan is None:
+        return await _ask(run, request, attempts, provider, clock, limiter)
+    await run.fan.enter()
+    try:
+        return await _ask(run, request, attempts, provider, clock, limiter)
+    finally:
+        run.fan.left()
+        run.fan = None  # only a child's first request begins where the others do
+
+
+async def _ask(run: Run, request: Request, attempts: Attempts, provider: Provider, clock: Clock, limiter: Limiter) -> Reply:
     while True:
         attempts.count += 1
-        draft = attempts.draft = Draft(provider.api, _first_marked(run, attempts))
-        async with limiter.slot(clock.sleep, lambda why: run.delta(Delta("wait", why))) as began:
+        draft = attempts.draft = Draft(provider.api, _first_marked(run, attempts), _begun(run, attempts))
+        burst = run.fan is not None and run.fan.readable
+        async with limiter.slot(clock.sleep, lambda why: run.delta(Delta("wait", why)), burst=burst) as began:
             run.write(
                 Asked,
                 node=request.head.id,
@@ -62,6 +77,8 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
                 attempts.draft = None  # it is told and paid for in AttemptFailed: whoever stops the wait must not find it again
             else:
                 limiter.succeeded()
+                if run.fan is not None:  # a reply without any part has been made of the path, too
+                    run.fan.began()
                 attempts.ended = clock.monotonic()
                 return reply
         run.delta(Delta("reset", f"attempt {attempts.count + 1} in {wait_s:.1f} s: {fault.found}"))
@@ -75,6 +92,19 @@ def _first_marked(run: Run, attempts: Attempts):  # type: ignore[no-untyped-def]
         run.delta(delta)
 
     return read
+
+
+def _begun(run: Run, attempts: Attempts) -> Callable[[], None]:
+    """What is to be done when an answer begins."""
+
+    def begun() -> None:
+        draft = attempts.draft
+        if draft is not None:
+            run.process.limiter.heard(draft.requests_left)
+        if run.fan is not None and not run.fan.readable:
+            run.fan.began()
+
+    return begun
 
 
 def _wait_s(error: ProviderError, attempt: int, jitter: float, *, heard: bool) -> float | None:

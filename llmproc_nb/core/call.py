@@ -157,16 +157,8 @@ class Call:
             return await self._done()
 
     async def _done(self) -> RunResult:
-        done = asyncio.wrap_future(self._future)
-        try:
-            while not done.done():  # waking now and then lets a kernel notice its interrupt, which by itself does not wake an idle loop
-                await asyncio.wait({done}, timeout=WAIT_S)
-        except asyncio.CancelledError as error:  # this very one: asyncio.timeout knows no other, and no kind of its own
-            self.cancel()
-            line = stopped_line("CancelledError", self.process.name)
-            error._render_traceback_ = lambda: line  # type: ignore[attr-defined]
-            raise
-        return done.result()
+        await until(self._future, self.cancel, self.process.name)
+        return self._future.result()
 
     def __await__(self) -> Generator[Any, None, RunResult]:
         return self._awaited().__await__()
@@ -177,3 +169,17 @@ class Call:
     def __repr__(self) -> str:
         state = "running" if not self.done() else "failed" if self._future.exception() else self._future.result().stop_reason
         return f"<Call {self.number} of {self.process.name}: {state}>"
+
+
+async def until(future: Future[Any], cancel: Callable[[], None], name: str) -> None:
+    """Come back when something is done, whatever came of it; when the wait is cancelled, `cancel` stops it."""
+    done = asyncio.wrap_future(future)
+    try:
+        while not done.done():  # waking now and then lets a kernel notice its interrupt, which by itself does not wake an idle loop
+            await asyncio.wait({done}, timeout=WAIT_S)
+    except asyncio.CancelledError as error:  # this very one: asyncio.timeout knows no other, and no kind of its own
+        cancel()
+        line = stopped_line("CancelledError", name)
+        error._render_traceback_ = lambda: line  # type: ignore[attr-defined]
+        raise
+    done.exception()  # heard: whoever waits asks the call itself

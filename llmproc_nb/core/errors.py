@@ -15,6 +15,7 @@ Here: the tree and the three faces of an error. Not here: the mapping of SDK err
     ├── ReplayMiss            a request that the recording does not have
     ├── LogError              the log cannot be written or read
     └── CallStateError        a process that was killed, a wait that would never end
+        └── LimitReached      a limit of children, depth or access refuses a new process
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ class LogError(LlmprocError):
 
 class CallStateError(LlmprocError):
     """A call on a process that cannot take it: killed, or waited for from where the wait would never end."""
+
+
+class LimitReached(CallStateError):
+    """A new process that a limit of children or depth, or an access level, does not allow."""
 
 
 class ProviderError(LlmprocError):

@@ -5,7 +5,7 @@ Events are written for any reader: the cell, the file, the frames, callbacks. Nu
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -14,8 +14,11 @@ from llmproc_nb.core.provider import Settings, ToolSpec
 from llmproc_nb.core.usage import Usage
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
-    """`seq` counts from 1 within a log; `time_ns` is UTC, nanoseconds since 1970; `pid` 0 is the machine itself."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", gc=False):
+    """`seq` counts from 1 within a log; `time_ns` is UTC, nanoseconds since 1970; `pid` 0 is the machine itself.
+
+    Events hold no cycles, so the garbage collector need not look through the many of a long log.
+    """
 
     seq: int
     time_ns: int
@@ -43,7 +46,11 @@ class Declared(Event, frozen=True, kw_only=True, omit_defaults=True, tag="declar
 
 
 class Started(Event, frozen=True, kw_only=True, omit_defaults=True, tag="started"):
-    """A process began, standing on `node`. `program` is its declaration, as far as data can say it."""
+    """A process began, standing on `node`. `program` is its declaration, as far as data can say it; a fork of the same program has none.
+
+    `origin`: start, fork (a second head on its parent's dialog), or spawn (another program, begun by its parent). `access`: what its
+    tools may do: read, write or admin; older logs do not say.
+    """
 
     name: str
     node: str
@@ -52,15 +59,22 @@ class Started(Event, frozen=True, kw_only=True, omit_defaults=True, tag="started
     provider: str = ""
     scripted: bool = False
     program: dict[str, Any] = {}
+    origin: str = "start"
+    access: str | None = None
 
 
 class Appended(Event, frozen=True, kw_only=True, omit_defaults=True, tag="appended"):
-    """A node came into the tree. A message of tool results is not written twice: `results` are the seqs of its ToolRan events."""
+    """A node came into the tree. A message of tool results is not written twice: `results` are the seqs of its ToolRan events.
+
+    `number` is the number its process gives it (`msg_7`). `aside`: the process does not stand on it.
+    """
 
     node: str
     parent: str | None = None
     message: Message | None = None
     results: tuple[int, ...] = ()
+    number: int | None = None
+    aside: bool = False
 
 
 class Called(Event, frozen=True, kw_only=True, omit_defaults=True, tag="called"):
@@ -71,7 +85,10 @@ class Called(Event, frozen=True, kw_only=True, omit_defaults=True, tag="called")
 
 
 class Asked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="asked"):
-    """A request went out from `node`. `digest` covers the path and the config; see Request for lineage and sibling."""
+    """A request went out from `node`. `digest` covers the path and the config; see Request for lineage and sibling.
+
+    `aside`: beside the dialog, for a summary; the process does not stand there.
+    """
 
     node: str
     config: str
@@ -79,6 +96,7 @@ class Asked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="asked"):
     lineage: str
     sibling: int = 0
     attempt: int = 1
+    aside: bool = False
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="attempt_failed"):
@@ -97,7 +115,7 @@ class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="a
 
 
 class Replied(Event, frozen=True, kw_only=True, omit_defaults=True, tag="replied"):
-    """A reply is whole and stands at `node`. `replayed`: it came from a recording. `digest` is that of the request."""
+    """A reply is whole and stands at `node`. `replayed`: it came from a recording. `digest` and `aside` are those of the request."""
 
     node: str
     digest: str
@@ -113,6 +131,7 @@ class Replied(Event, frozen=True, kw_only=True, omit_defaults=True, tag="replied
     first_s: float | None = None
     attempts: int = 1
     replayed: bool = False
+    aside: bool = False
 
 
 class ToolStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_started"):
@@ -142,8 +161,75 @@ class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ra
     trace: str | None = None
 
 
+class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered"):
+    """The tools that the servers of a process offer from its next call on. `access` is what each needs, by name."""
+
+    lineage: str
+    tools: tuple[ToolSpec, ...] = ()
+    access: dict[str, Literal["read", "write", "admin"]] = {}
+
+
+class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_opened"):
+    """A long text became fd number `number` of its process.
+
+    `label` says where it came from; `source` and `position` the tool call whose result it was, if it was one. `text` is None where it
+    lies in the log's blob folder under its digest.
+    """
+
+    number: int
+    label: str
+    chars: int
+    lines: int
+    digest: str
+    page_chars: int
+    page_lines: int | None = None
+    text: str | None = None
+    source: str | None = None
+    position: int | None = None
+
+
+class Decided(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decided"):
+    """Whether a tool call may run, and by what: a rule, a person … `arguments` are those it was changed to, as JSON text."""
+
+    node: str
+    position: int
+    name: str
+    allowed: bool
+    by: str = ""
+    reason: str = ""
+    arguments: str | None = None
+
+
+class Sent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="sent"):
+    """A text was put before process `pid`, by process `sender` (None: by a person); it is read with its next request."""
+
+    text: str
+    sender: int | None = None
+
+
+class Merged(Event, frozen=True, kw_only=True, omit_defaults=True, tag="merged"):
+    """A branch came home: what process `child` found was appended as `node`, and its fds were taken over. `usage` is what it had used."""
+
+    child: int
+    node: str
+    head: str
+    fds: dict[str, str] = {}
+    usage: Usage = Usage()
+
+
+class Compacted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="compacted"):
+    """A path near the model's window went on as a shorter branch: from `before` to `node`, `left_out` messages told in a summary."""
+
+    node: str
+    before: str
+    left_out: int
+    policy: str
+    tokens: int | None = None
+    window: int | None = None
+
+
 class Moved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="moved"):
-    """A head went to another node: rerun (of a cell), reset, failed (the question got no answer), goto, undo."""
+    """A head went to another node: rerun (of a cell), reset, failed (the question got no answer), goto, undo, compacted, resumed."""
 
     node: str
     before: str
@@ -165,9 +251,10 @@ class Killed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="killed")
 
 
 class Warned(Event, frozen=True, kw_only=True, omit_defaults=True, tag="warned"):
-    """Something a person should know that stops nothing."""
+    """Something a person should know that stops nothing. `stderr`: the model said it, with write_stderr."""
 
     text: str
+    stderr: bool = False
 
 
 class ReaderFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="reader_failed"):
@@ -188,6 +275,12 @@ AnyEvent: TypeAlias = (
     | Replied
     | ToolStarted
     | ToolRan
+    | Offered
+    | FdOpened
+    | Decided
+    | Sent
+    | Merged
+    | Compacted
     | Moved
     | Stopped
     | Killed

@@ -1,7 +1,8 @@
 """One limiter per endpoint and machine: how many requests may be under way at once, learned from what the API answers.
 
-Every success raises the limit a little, every 429 halves it (once for all requests that were under way together), a Retry-After or an
-overload pauses everyone. Used from the owner loop only.
+Every success raises the limit a little. The first 429 of several requests under way together halves it, each further one brings it down to
+those that are still being served. A Retry-After or an overload pauses everyone. Siblings of a fan-out may go all at once as long as
+nothing was refused: their common path is read from the cache and hardly counts for an API's limits. Used from the owner loop only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from llmproc_nb.core.errors import Overloaded, ProviderError, RateLimited, Serve
 
 MAX_PAUSE_S = 60.0
 SHORTEST_PAUSE_S = 0.001
+BURST = 128
+"""So many siblings of a fan-out may be under way at once, where the API has not said that it takes fewer."""
 
 
 class Limiter:
@@ -26,13 +29,16 @@ class Limiter:
         self._waiting: set[asyncio.Future[None]] = set()
         self._paused_until = 0.0
         self._last_cut = -1.0
+        self._left: int | None = None
 
     @asynccontextmanager
-    async def slot(self, sleep: Callable[[float], Awaitable[None]], on_wait: Callable[[str], None]) -> AsyncIterator[float]:
-        """A slot for one request; gives the time it was had. `on_wait` hears what is waited for, if anything."""
-        if self.active >= int(self.limit):
+    async def slot(
+        self, sleep: Callable[[float], Awaitable[None]], on_wait: Callable[[str], None], *, burst: bool = False
+    ) -> AsyncIterator[float]:
+        """A slot for one request; gives the time it was had. `on_wait` hears what is waited for, if anything. `burst`: a sibling."""
+        if self.active >= self._room(burst):
             on_wait(f"{self.active} requests under way")
-            while self.active >= int(self.limit):
+            while self.active >= self._room(burst):
                 await self._released()
         self.active += 1
         try:
@@ -47,6 +53,12 @@ class Limiter:
                 if not waiting.done():
                     waiting.set_result(None)
 
+    def _room(self, burst: bool) -> int:
+        """How many may be under way."""
+        if not burst or self._last_cut >= 0:
+            return int(self.limit)
+        return max(int(self.limit), BURST if self._left is None else min(BURST, self._left))
+
     async def _released(self) -> None:
         """Wait until somebody gives a slot back."""
         waiting = asyncio.get_running_loop().create_future()
@@ -56,6 +68,10 @@ class Limiter:
         finally:
             self._waiting.discard(waiting)
 
+    def heard(self, left: int | None) -> None:
+        """Learn how many requests the API still takes, where it says so."""
+        self._left = left
+
     def succeeded(self) -> None:
         self.limit = min(self.most, self.limit + 1 / self.limit)
 
@@ -64,6 +80,8 @@ class Limiter:
         now = self._monotonic()
         if isinstance(error, RateLimited) and began > self._last_cut:
             self.limit, self._last_cut = max(1.0, self.limit / 2), now
+        elif isinstance(error, RateLimited):
+            self.limit = max(1.0, min(self.limit, self.active - 1))
         pauses = isinstance(error, RateLimited | Overloaded | ServerFailed)
         # a longer pause is nobody's to sit out: each request is told so by the API itself
         if pauses and error.retry_after_s and error.retry_after_s <= MAX_PAUSE_S:

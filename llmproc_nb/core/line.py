@@ -1,7 +1,8 @@
 """An event as one line of JSON, and back. Long texts and pictures leave the line and become blobs, named by the hash of their content.
 
-Pure: which file a line or a blob comes from is a driver's matter. A line that lost content says so in a field of its own at the end,
-`"blobs": [[where, hash, "text" or "bytes"], …]`; no event has a field of that name, so nothing that was said can be mistaken for it.
+Here too: where logs and blobs lie, as far as writer and reader must agree on it. Pure: reading and writing is a driver's matter. A line
+that lost content says so in a field of its own at the end, `"blobs": [[where, hash, "text" or "bytes"], …]`; no event has a field of that
+name, so nothing that was said can be mistaken for it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -17,8 +19,10 @@ from llmproc_nb.core.errors import LogError
 from llmproc_nb.core.event import AnyEvent
 from llmproc_nb.core.message import clean
 
-MAX_TEXT_BYTES = 64 * 1024
+FOLDER = ".llmproc"
+MAX_TEXT_BYTES = 256 * 1024
 MAX_DATA_BYTES = 4 * 1024
+_DATA = b'"data":"'
 _MARK = b',"blobs":[['
 
 Blobs: TypeAlias = dict[str, bytes]
@@ -37,13 +41,26 @@ class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+def log_stem(notebook: str) -> str:
+    """What the names of a notebook's logs begin with."""
+    return Path(notebook).name.removesuffix(".ipynb").removesuffix(".py")
+
+
+def blob_folder(log: Path) -> Path:
+    """Where the blobs of a log lie."""
+    return log.with_name(f"{log.stem}.blobs")
+
+
 def encode(event: AnyEvent) -> tuple[bytes, Blobs]:
     """The line of an event, without its end, and the content that goes into files beside it."""
     try:
         line = _encode(event)
     except (ValueError, OverflowError, RecursionError):  # a lone surrogate or an endless number somebody put into free-form data
         return _encode_with_blobs(event)
-    return (line, {}) if len(line) <= MAX_DATA_BYTES else _encode_with_blobs(event)
+    # bytes are in fields called `data` only, so most lines are told to hold nothing too long without a look into the event
+    if len(line) <= MAX_DATA_BYTES or (len(line) <= MAX_TEXT_BYTES and _DATA not in line):
+        return line, {}
+    return _encode_with_blobs(event)
 
 
 def _encode_with_blobs(event: AnyEvent) -> tuple[bytes, Blobs]:
@@ -56,11 +73,12 @@ def _encode_with_blobs(event: AnyEvent) -> tuple[bytes, Blobs]:
 def _taken_out(value: Any, at: list[str | int], blobs: Blobs, places: list[tuple[list[str | int], str, str]]) -> Any:
     """The value with everything long replaced by an empty text; what it was goes to `blobs`, where it was to `places`."""
     if isinstance(value, str):
-        if 4 * len(value) <= MAX_TEXT_BYTES:
-            return clean(value)
-        data, kind = clean(value).encode(), "text"
+        text = clean(value)
+        if 4 * len(text) <= MAX_TEXT_BYTES:
+            return text
+        data, kind = text.encode(), "text"
         if len(data) <= MAX_TEXT_BYTES:
-            return clean(value)
+            return text
     elif isinstance(value, bytes):
         data, kind = value, "bytes"
         if len(data) <= MAX_DATA_BYTES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from llmproc_nb.core.event import AnyEvent, Event, ReaderFailed
@@ -43,6 +44,10 @@ class Log:
             for reader in tuple(self._readers):
                 self._tell(reader, event)  # type: ignore[arg-type]
             return event
+
+    def alone(self) -> AbstractContextManager[Any]:
+        """While one thread does several things of which the others may see all or nothing: nobody else writes meanwhile."""
+        return self._lock
 
     def _tell(self, reader: EventReader, event: AnyEvent) -> None:
         try:

@@ -6,34 +6,41 @@ Here: the order of things and what is true afterwards, however it ended: the pat
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llmproc_nb.core.approval import Decision
 from llmproc_nb.core.ask import Attempts, ask, spent
 from llmproc_nb.core.call import Call, inside
+from llmproc_nb.core.compaction import fitting
+from llmproc_nb.core.decision import PersonTime, decide
+from llmproc_nb.core.decision import lines as decision_lines
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
-from llmproc_nb.core.event import Called, Event, ReaderFailed, Replied, Stopped
+from llmproc_nb.core.event import Called, Replied, Stopped
+from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.log import EventReader
-from llmproc_nb.core.message import Message, ToolCall, clean
-from llmproc_nb.core.provider import Config, Delta, DeltaReader, Reply, Request
+from llmproc_nb.core.message import Message, ToolCall, clean, user
+from llmproc_nb.core.paging import open_references, paged_input
+from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
 from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
+from llmproc_nb.core.syscall import target, went_back
+from llmproc_nb.core.told import Told
+from llmproc_nb.core.tool import read_arguments
 from llmproc_nb.core.toolrun import CUT_OFF, NOT_RUN, refuse_all, run_tools
 from llmproc_nb.core.usage import Limits, Usage
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
 
-E = TypeVar("E", bound=Event)
 OnMain = Callable[[Callable[[], Any]], Future[Any]]
 
 
-class Run:
+class Run(Told):
     """One call while it runs: what it may use, who reads along, and what happened so far."""
 
     def __init__(
@@ -51,72 +58,23 @@ class Run:
         on_begin: Callable[[], None] | None = None,
         on_event: EventReader | None = None,
         parse: Callable[[str], Any] | None = None,
+        fan: Fan | None = None,
     ) -> None:
-        self.process, self.machine = process, process.machine
-        self.number, self.message, self.limits, self.config, self.cell = number, message, limits, config, cell
+        self.message, self.limits, self.config = message, limits, config
         self.on_main, self._on_begin, self._parse = on_main, on_begin, parse
-        self._callbacks, self._on_delta, self._on_event = dict(callbacks or {}), on_delta, on_event
-        self.usage = Usage()
+        super().__init__(process, number, cell, callbacks=callbacks, on_delta=on_delta, on_event=on_event)
+        self.fan = fan
+        self.usage = self.below = Usage()
+        self.person = PersonTime(self.machine.clock.monotonic)
+        self.decisions: dict[tuple[str, int], Decision] = {}
         self.api_calls: list[ApiCall] = []
         self.tool_runs: list[ToolRun] = []
         self.nodes: list[Node] = []
+        self.earlier: tuple[Node, ...] = ()
+        self.before: Node = process.head
         self.detail: str | None = None
-        self.notes: list[str] = []
         self.tools = process.tools
         self.waits_for: set[Call] = set()
-        self.unkept: LogError | None = None
-
-    def write(self, kind: type[E], **fields: Any) -> E:
-        event = self.machine.log.write(kind, pid=self.process.pid, call=self.number, cell=self.cell, **fields)
-        self.unkept = None  # the store writes what waited before anything else
-        self._show(self._on_event, event)
-        return event
-
-    def keep(self, kind: type[E], **fields: Any) -> int:
-        """Write what has happened already, and give its seq; 0 where the log cannot take it now, which ends the call at its next step."""
-        try:
-            return self.write(kind, **fields).seq
-        except LogError as error:
-            self.unkept = self.unkept or error
-            return 0
-
-    def check_log(self) -> None:
-        """Raises LogError where something that happened is not on disk."""
-        if self.unkept is not None:
-            raise self.unkept
-
-    def delta(self, delta: Delta) -> None:
-        """Pass a piece of a reply on to the live view."""
-        self._show(self._on_delta, delta)
-
-    def _show(self, reader: Callable[[Any], None] | None, what: Any) -> None:
-        if reader is None:
-            return
-        try:
-            reader(what)
-        except (
-            Exception,
-            SystemExit,
-            KeyboardInterrupt,
-        ) as error:  # the view is a reader like any other: foreign code that must not stop the call
-            self._on_delta = self._on_event = None
-            self.write(ReaderFailed, reader="live view", error=clean(f"{type(error).__name__}: {error}"))
-
-    async def tell(self, what: str, *values: Any) -> None:
-        """Tell the callback of that name, if there is one; one that raises is taken off and the call goes on."""
-        for key in (f"on_{what}", what):
-            callback = self._callbacks.get(key)
-            if callback is None:
-                continue
-            try:
-                told = callback(*values)
-                if inspect.isawaitable(told):
-                    await told
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # a callback reads events, it does not decide what happens
-                del self._callbacks[key]
-                words = clean(f"{type(error).__name__}: {error}")
-                self.write(ReaderFailed, reader=key, error=words)
-                self.notes.append(f"the callback {key} raised {words}; it was not called again")
 
     def priced(self, usage: Usage, model: str) -> Usage:
         """The usage with its price, as far as it is known."""
@@ -144,13 +102,15 @@ class Run:
             if self._on_begin is not None:
                 self._on_begin()
             began = self.machine.clock.monotonic()
-            before = self.process.head
-            self.process.running = self
+            with self.machine.log.alone():  # whoever moves the head now does it before this call or not at all
+                self.process.running = self
             inside.set((*inside.get(), self))
+            self._read_inbox()
+            self.before = self.process.head
             reason, fault = "error", "the loop itself failed"
             try:
-                node = self.append(self.message)
-                self.write(Called, node=node.id, before=before.id)
+                node = self.append(paged_input(self.process, self.message))
+                self.write(Called, node=node.id, before=self.before.id)
                 ended = await self._steps(began)
                 self.check_log()
                 reason, fault = ended, ""
@@ -162,51 +122,93 @@ class Run:
             finally:
                 self.process.running = None
                 with suppress(LogError):
-                    self._tidy(before, failed=reason == "error")
+                    self._tidy(failed=reason == "error")
                 duration_s = self.machine.clock.monotonic() - began
                 self.write(
                     Stopped, reason=reason, node=self.process.head.id, usage=self.usage, duration_s=duration_s, error=clean(fault) or None
                 )
             return self._result(reason, duration_s)
 
-    def _tidy(self, before: Node, *, failed: bool) -> None:
+    def _tidy(self, *, failed: bool) -> None:
         """Leave a legal path: answer calls that are open; take back a question that got no answer at all."""
         head = self.process.head
         if head.message.tool_calls:
             self._answer(*refuse_all(self, head, NOT_RUN))
-        elif failed and self.nodes and not self.api_calls:
-            self.process.move(before, "failed", call=self.number, cell=self.cell)
+        elif failed and all(node.message.role == "user" for node in (*self.earlier, *self.nodes)):
+            self.process.move(self.before, "failed", call=self.number, cell=self.cell)
 
     async def _steps(self, began: float) -> str:
         for step in range(10**9):
             self.check_log()
-            stop = self.process.limit_reached(self.limits, steps=step, seconds=self.machine.clock.monotonic() - began)
+            self._read_inbox()
+            stop = self.process.limit_reached(self.limits, steps=step, seconds=self._used_s(began))
             if stop is not None:
                 return stop
             try:
-                async with asyncio.timeout(_left_s(self.limits, self.machine.clock.monotonic() - began)) as deadline:
-                    reply = await self._reply()
+                async with self.person.timeout(_left_s(self.limits, self._used_s(began))) as deadline:
+                    reply = await fitting(self, self._reply)
+                    self.check_log()
+                    calls = reply.message.tool_calls
+                    if calls and reply.stop not in ("max_tokens", "context_window", "refusal") and not await self._jump():
+                        await self._run_tools()
             except TimeoutError:
                 if not deadline.expired():
                     raise
                 return "max_seconds"
-            self.check_log()
-            calls = reply.message.tool_calls
-            if calls and reply.stop in ("max_tokens", "context_window", "refusal"):
+            if deadline.expired():  # the tools took the time: each has its answer
+                return "max_seconds"
+            if calls and self.process.head.message.tool_calls:
                 self._answer(*refuse_all(self, self.process.head, CUT_OFF))
                 return reply.stop
-            if calls:
-                runs, seqs, whole = await run_tools(self, self.process.head)
-                self._answer(runs, seqs)
-                if not whole:
-                    raise asyncio.CancelledError
-            elif reply.stop != "pause_turn":
+            if not calls and reply.stop != "pause_turn" and not self.process.inbox:
                 return reply.stop
         raise AssertionError("a call has no end")
 
+    def _used_s(self, began: float) -> float:
+        """The time the call has used: waiting for a person does not count."""
+        return self.machine.clock.monotonic() - began - self.person.spent_s
+
+    async def _run_tools(self) -> None:
+        node = self.process.head
+        runs, seqs, whole = await run_tools(self, node)
+        self.notes += decision_lines(self, node)
+        self._answer(runs, seqs)
+        if not whole:
+            raise asyncio.CancelledError
+
+    async def _jump(self) -> bool:
+        """Follow the reply's first goto that leads somewhere: leave the reply, its calls answered, and go on from there with the note."""
+        process, reply = self.process, self.process.head
+        for position, call in enumerate(reply.message.tool_calls):
+            tool = self.tools.get(call.name)
+            if tool is None or tool.kind != "jump" or tool.check is None:
+                continue
+            try:
+                given = read_arguments(call.arguments)
+                arguments = tool.check(given)
+                node = target(process, arguments["position"])
+                made = await decide(self, reply, position, tool, given)
+                if made is not None and not made.allowed:
+                    continue
+                if made is not None and made.arguments is not None:
+                    arguments = tool.check(made.arguments)
+                    node = target(process, arguments["position"])
+            except ToolError:
+                continue  # it is answered like any call that fails
+            left, words = reply.depth - node.depth, f"went back to {arguments['position']}"
+            self._answer(*refuse_all(self, reply, f"not run: the process {words}", (position, words)))
+            process.jump(node, reply, call=self.number, cell=self.cell)
+            self.append(went_back(arguments["position"], arguments["message"], left))
+            return True
+        return False
+
+    def _read_inbox(self) -> None:
+        for text in self.process.take_inbox():
+            self.append(user(text))
+
     async def _reply(self) -> Reply:
         """The next reply, appended. When cancelled, what was said so far is appended instead, marked as interrupted."""
-        request = self.process.request(self.config)
+        request = self.process.request(self.config, self.fan.shared if self.fan is not None else None)
         attempts = Attempts()
         try:
             reply = await ask(self, request, attempts)
@@ -222,12 +224,15 @@ class Run:
         self.spend(reply.usage)
         self.detail = reply.detail
         self._append_reply(request, reply, attempts, reply.stop)
+        open_references(self.process, reply.message.text)
         await self.tell("response", reply.message.text)
         return reply
 
     def _append_reply(self, request: Request, reply: Reply, attempts: Attempts, stop: str) -> None:
-        message = _with_unique_ids(reply.message, request.path)
-        node = self.append(message)
+        self.note_reply(self.append(_with_unique_ids(reply.message, request.path)), request, reply, attempts, stop)
+
+    def note_reply(self, node: Node, request: Request, reply: Reply, attempts: Attempts, stop: str, **marks: Any) -> None:
+        """Write down what a reply that stands at `node` took."""
         duration_s = (attempts.ended or self.machine.clock.monotonic()) - attempts.began
         replayed = attempts.draft is not None and attempts.draft.replayed
         self.keep(
@@ -246,6 +251,7 @@ class Run:
             first_s=attempts.first - attempts.began if attempts.first else None,
             attempts=attempts.count,
             replayed=replayed,
+            **marks,
         )
         self.api_calls.append(
             ApiCall(
@@ -266,7 +272,8 @@ class Run:
         self.append(Message(role="tool", parts=tuple(run.result for run in runs)), tuple(seqs) if all(seqs) else ())
 
     def _result(self, reason: str, duration_s: float) -> RunResult:
-        text = next((node.message.text for node in reversed(self.nodes) if node.message.role == "assistant"), "")
+        nodes = (*self.earlier, *self._on_path())
+        text = next((node.message.text for node in reversed((*self.earlier, *self.nodes)) if node.message.role == "assistant"), "")
         process = self.process
         return RunResult(
             text=text,
@@ -278,15 +285,30 @@ class Run:
             provider=process.provider.name,
             model=self.config.model,
             scripted=process.provider.scripted,
-            nodes=tuple(self.nodes),
+            nodes=nodes,
+            left=tuple(node for node in self.nodes if node not in nodes),
             api_calls=tuple(self.api_calls),
             tool_calls=tuple(self.tool_runs),
-            usage=self.usage,
+            usage=self.usage + self.below,
+            below=self.below,
             duration_s=duration_s,
             detail=self.detail,
             parsed=self._parsed(text) if reason == "end_turn" else None,
             notes=tuple(self.notes),
         )
+
+    def _on_path(self) -> tuple[Node, ...]:
+        path = self.process.path
+        return tuple(node for node in self.nodes if node.depth < len(path) and path[node.depth] is node)
+
+    def shortened(self, node: Node, copies: Mapping[Node, Node]) -> None:
+        """Go on from a shorter branch that ends at `node`; `copies` are the messages that were kept, by those they are copies of."""
+        mine, question = self._on_path(), next((copy for one, copy in copies.items() if one.parent is self.before), None)
+        self.process.move(node, "compacted", call=self.number, cell=self.cell)
+        self.earlier, self.nodes = (*self.earlier, *mine), []
+        if question is not None and question.parent is not None:
+            self.before = question.parent  # where the process stands if the question gets no answer
+        self.fan = None  # what it shares is not on the path any more
 
     def _parsed(self, text: str) -> Any:
         if self._parse is None:

@@ -3,73 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from llmproc_nb.core import message as messages
+from llmproc_nb.core.approval import Approver
 from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
+from llmproc_nb.core.doors import Drivers, Recorded
 from llmproc_nb.core.errors import PersonError, ProgramError
-from llmproc_nb.core.event import Appended, Opened, Replied, Started, ToolRan, Warned
+from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, Started, Stopped, ToolRan, Warned
+from llmproc_nb.core.fd import Numbers
+from llmproc_nb.core.gate import admit, allowed, check, release
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import Log, Store
 from llmproc_nb.core.owner import OwnerLoop
-from llmproc_nb.core.process import Process
+from llmproc_nb.core.process import Loaded, Origin, Process
 from llmproc_nb.core.program import Program
-from llmproc_nb.core.provider import Config, Provider, Settings
-from llmproc_nb.core.tool import Toolset
+from llmproc_nb.core.provider import Config, Provider
+from llmproc_nb.core.server import Servers, first_tools, servers_for
+from llmproc_nb.core.standing import Standing
+from llmproc_nb.core.syscall import with_fds
+from llmproc_nb.core.tool import Access
 from llmproc_nb.core.usage import Usage
 
 Mode: TypeAlias = Literal["live", "record", "replay", "auto"]
 
-
-CLOSE_GRACE_S = 2.0
-
-
-class Recorded(Protocol):
-    """A recording that answers in place of the world."""
-
-    def provider(self, real: Provider) -> Provider:
-        """A provider that answers what the recording knows, and asks the real one for the rest where the mode allows it."""
-        ...
-
-    def tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
-        """The recorded answer to call number `position` of the reply at that node, as `lineage` got it; None to run the tool.
-
-        Raises ReplayMiss.
-        """
-        ...
-
-
-class Drivers(Protocol):
-    """Everything behind the doors that a machine needs, by name."""
-
-    def provider(self, program: Program) -> Provider: ...
-
-    def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
-        """Functions, tools and wishes by name, as a toolset. Raises ProgramError or ToolDeclarationError."""
-        ...
-
-    def linked(self, program: Program) -> dict[str, Program]:
-        """All programs that can be reached by links, by path. Raises ProgramError."""
-        ...
-
-    def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
-        """The system prompt with all that a program adds to it, and what to warn about."""
-        ...
-
-    def settings(self, program: Program) -> Settings:
-        """The program's settings, with what its provider needs for tools it runs itself."""
-        ...
-
-    def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None: ...
-
-    def window(self, model: str, provider: str) -> int | None: ...
-
-    def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
-        """The JSON schema of a type, and what reads an answer that follows it."""
-        ...
+CLOSE_GRACE_S, CLOSE_S = 2.0, 10.0
+AS_ITS_PARENT: dict[str, Any] = {}
 
 
 class Machine:
@@ -84,6 +46,7 @@ class Machine:
         clock: Clock | None = None,
         store: Store | None = None,
         recorded: Recorded | None = None,
+        approver: Approver | None = None,
         opened: dict[str, Any] | None = None,
     ) -> None:
         self.drivers = drivers
@@ -91,17 +54,20 @@ class Machine:
         self.owner = OwnerLoop()
         self.dialog = Dialog()
         self.log = Log(self.clock.now_ns, store)
-        self.recorded = recorded
+        self.recorded, self.approver = recorded, approver
         self.processes: dict[int, Process] = {}
         self.current_cell: Callable[[], str | None] = lambda: None
         self.show: Callable[[Any], Any] = lambda value: value
+        self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
+        self.servers: list[Servers] = []
         self._declared: set[str] = set()
         self._lineages: dict[str, int] = {}
+        self._named: dict[int, int] = {}
         self._siblings: dict[tuple[str, str], int] = {}
         self._calls, self._pids = count(1), count(1)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.log.write(Opened, **(opened or {}))
 
     def start(
@@ -112,15 +78,30 @@ class Machine:
         tools: Iterable[Any] = (),
         parent: Process | None = None,
         head: Node | None = None,
+        access: Access | None = None,
+        origin: Origin = "start",
+        by_model: bool = False,
+        linked: Mapping[str, Program] | None = None,
     ) -> Process:
-        """Make a process from a program: its tools and provider are resolved, its system prompt is made now. Raises ProgramError."""
+        """Make a process from a program: its tools and provider are resolved, its system prompt is made now.
+
+        A child comes through the gate: raises LimitReached where its parent may not have it; ProgramError for the program.
+        """
         if not isinstance(name or program.name, str):
             raise ProgramError(f"{name or program.name!r} is no name", right="a process has a text as its name")
         wanted = self.drivers.tools((*program.tools, *tools), program)
-        linked = self.drivers.linked(program) if program.linked else {}
+        if linked is None:  # a child's links are those that were read when the first of its family started
+            linked = self.drivers.linked(program) if program.linked else {}
+        settings = self.drivers.settings(program)
         provider, limiter = self._provider(program)
-        with self._lock:
-            name = name or program.name
+        granted = admit(parent, access=access, by_model=by_model) if parent is not None else access or "admin"
+        name = name or program.name
+        try:
+            servers = servers_for(self, program, name, parent, origin)
+        except BaseException:
+            release(parent)
+            raise
+        with self.lock:
             pid = next(self._pids)
             if head is None:
                 text, warnings = self.drivers.system(program)
@@ -133,27 +114,17 @@ class Machine:
                 name=name,
                 program=program,
                 head=head,
-                tools=wanted,
-                provider=provider,
-                limiter=limiter,
-                lineage=self._lineage(name, parent),
-                linked=linked,
+                tools=with_fds(allowed(wanted, granted), program),
+                lineage=self.lineage(name, parent),
+                loaded=Loaded(provider=provider, limiter=limiter, settings=settings, linked=linked, servers=servers),
+                access=granted,
                 parent=parent,
+                origin=origin,
             )
             self.processes[pid] = process
-        self.log.write(
-            Started,
-            pid=pid,
-            cell=self.current_cell(),
-            name=name,
-            node=head.id,
-            lineage=process.lineage,
-            parent_pid=parent.pid if parent else None,
-            provider=provider.name,
-            scripted=provider.scripted,
-            program=program.declaration(),
-        )
-        left_out = provider.left_out(Config(model=program.model, settings=self.drivers.settings(program)))
+        self._write_started(process, program.declaration())
+        first_tools(process)
+        left_out = provider.left_out(Config(model=program.model, settings=settings))
         if left_out:
             warnings = (*warnings, f"{provider.name} does not take {', '.join(left_out)} for {program.model}; left out")
         for text in warnings:
@@ -161,16 +132,98 @@ class Machine:
         process.notes = warnings
         return process
 
+    def fork(
+        self, parent: Process, head: Node, *, name: str | None = None, program: Program | None = None, by_model: bool = False
+    ) -> Process:
+        """A child on a node of its parent's dialog. Raises LimitReached."""
+        if program is not None and program is not parent.program:
+            name = name or self._child_name(parent)
+            child = self.start(program, name=name, parent=parent, head=head, origin="fork", by_model=by_model, linked=parent.linked)
+            child.put_tools(parent.tools.join(child.tools))
+            return child
+        admit(parent, by_model=by_model)
+        return self._fork(parent, head, name)
+
+    def fork_many(
+        self,
+        parent: Process,
+        head: Node,
+        *,
+        names: Sequence[str | None],
+        programs: Sequence[Program] | None = None,
+        by_model: bool = False,
+    ) -> list[Process]:
+        """Several children at once, or none: a limit that does not allow all of them is an error before the first is made."""
+        if programs is not None:
+            check(parent, len(names), by_model=by_model)
+            return [self.fork(parent, head, name=name, program=one) for name, one in zip(names, programs, strict=True)]
+        admit(parent, len(names), by_model=by_model)
+        return [self._fork(parent, head, name) for name in names]
+
+    def _fork(self, parent: Process, head: Node, name: str | None) -> Process:
+        with self.lock:
+            pid, name = next(self._pids), name or self._child_name(parent)
+            child = self.processes[pid] = self.process_type(
+                self,
+                pid=pid,
+                name=name,
+                program=parent.program,
+                head=head,
+                tools=parent.tools,
+                lineage=self.lineage(name, parent),
+                loaded=parent.loaded,
+                access=parent.access,
+                parent=parent,
+                origin="fork",
+            )
+        self._write_started(child, AS_ITS_PARENT)
+        return child
+
+    def _child_name(self, parent: Process) -> str:
+        """The name of a child that was given none: `scout.1`, `scout.2` …"""
+        with self.lock:
+            number = self._named[parent.pid] = self._named.get(parent.pid, 0) + 1
+        return f"{parent.name}.{number}"
+
+    def skip_child_names(self, parent: Process, number: int) -> None:
+        """Let the next child without a name come after this number, where an earlier run had come so far."""
+        with self.lock:
+            self._named[parent.pid] = max(number, self._named.get(parent.pid, 0))
+
+    def _write_started(self, process: Process, declaration: dict[str, Any]) -> None:
+        parent, provider = process.parent, process.provider
+        self.log.write(
+            Started,
+            pid=process.pid,
+            cell=self.current_cell(),
+            name=process.name,
+            node=process.head.id,
+            lineage=process.lineage,
+            parent_pid=parent.pid if parent is not None else None,
+            provider=provider.name,
+            scripted=provider.scripted,
+            program=declaration,
+            origin=process.origin,
+            access=process.access,
+        )
+
+    def children(self, process: Process) -> tuple[Process, ...]:
+        """The children of a process, oldest first."""
+        return tuple(one for one in tuple(self.processes.values()) if one.parent is process)
+
     def _root(self, text: str, pid: int) -> Node:
         node, new = self.dialog.append(messages.system(text), None)
         if new:
             self.log.write(Appended, pid=pid, node=node.id, message=node.message)
         return node
 
-    def _lineage(self, name: str, parent: Process | None) -> str:
+    def lineage(self, name: str, parent: Process | None, *, peek: bool = False) -> str:
         """Who asks, in a recording: the name after those above it, and which of that name it is where there are several."""
+        name = name.replace("/", "∕") if "/" in name else name  # one that is called a/b is no child of a
         lineage = name if parent is None else f"{parent.lineage}/{name}"
-        number = self._lineages[lineage] = self._lineages.get(lineage, 0) + 1
+        number = self._lineages.get(lineage, 0) + 1
+        if not peek:
+            self._lineages[lineage] = number
         return lineage if number == 1 else f"{lineage}#{number}"
 
     def _provider(self, program: Program) -> tuple[Provider, Limiter]:
@@ -186,7 +239,7 @@ class Machine:
         if program.provider == "scripted":
             key = (*key, id(program.script) if callable(program.script) else repr(program.script))
         endpoint = f"{program.provider} {program.base_url or ''}"
-        with self._lock:
+        with self.lock:
             if key not in self._providers:
                 real = self.drivers.provider(program)
                 self._providers[key] = self.recorded.provider(real) if self.recorded else real
@@ -199,6 +252,11 @@ class Machine:
             names = ", ".join(dict.fromkeys(process.name for process in self.processes.values() if process.alive)) or "none yet"
             raise PersonError(f"there is no process {name!r}", right=f"processes: {names}")
         return max(found, key=lambda process: (process.alive, process.pid))
+
+    def _cell_end(self, process: Standing, cell: str) -> Node | None:
+        """Where a process stood when the last call of that cell ended."""
+        ends = [event for event in self.log.events if isinstance(event, Stopped) and event.pid == process.pid and event.cell == cell]
+        return self.dialog.find(ends[-1].node) if ends else None
 
     def warn(self, text: str, pid: int = 0) -> None:
         self.log.write(Warned, pid=pid, text=text)
@@ -214,14 +272,14 @@ class Machine:
         return next(self._calls)
 
     def next_sibling(self, lineage: str, digest: str) -> int:
-        with self._lock:
+        with self.lock:
             number = self._siblings.get((lineage, digest), 0)
             self._siblings[lineage, digest] = number + 1
             return number
 
     def declare(self, config_id: str) -> bool:
         """Whether this config is new to the log."""
-        with self._lock:
+        with self.lock:
             new = config_id not in self._declared
             self._declared.add(config_id)
             return new
@@ -229,8 +287,26 @@ class Machine:
     def recorded_tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
         return self.recorded.tool(node_id, position, lineage) if self.recorded else None
 
+    def fd_numbers(self, lineage: str) -> Numbers | None:
+        """The numbers that fds of a process had when it was recorded."""
+        return self.recorded.fd_numbers(lineage) if self.recorded is not None else None
+
+    def recorded_fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
+        return self.recorded.fds(node_id, position, lineage) if self.recorded else []
+
+    def recorded_offer(self, lineage: str, call: int) -> Offered | None:
+        return self.recorded.offered(lineage, call) if self.recorded is not None and self.recorded.mode != "record" else None
+
+    def recorded_decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
+        return self.recorded.decision(node_id, position, lineage) if self.recorded else None
+
     def price(self, model: str, process: Process, usage: Usage) -> float | None:
         return self.drivers.price(model, process.program.provider, usage, self.clock.now_ns())
+
+    def window(self, model: str, process: Process) -> int | None:
+        """How much a model can read, in tokens: as it was when this was recorded, else as it is known now."""
+        recorded = self.recorded.window(model) if self.recorded else None
+        return recorded or self.drivers.window(model, process.program.provider)
 
     def close(self) -> None:
         """Stop what runs and give everything back."""
@@ -239,8 +315,14 @@ class Machine:
             call.cancel()
         for call in calls:  # they have things to write down
             call.settle(CLOSE_GRACE_S)
-        for provider in self._providers.values():
-            self.owner.wait(provider.close(), 5.0)
+        faults = []
+        for close in (*(servers.close() for servers in self.servers), *(provider.close() for provider in self._providers.values())):
+            try:
+                self.owner.wait(close, CLOSE_S)
+            except Exception as error:  # foreign code: the others and the store must be given back all the same
+                faults.append(error)
         self.owner.close()
         if self.log.store is not None:
             self.log.store.close()
+        if faults:
+            raise faults[0]

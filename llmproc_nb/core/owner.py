@@ -61,8 +61,12 @@ class OwnerLoop:
         loop.call_soon_threadsafe(lambda: on_task(loop.create_task(coroutine, context=where)))
 
     def wait(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-        """Run a coroutine and wait for it; not from the owner loop itself."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
+        """Run a coroutine and wait for it; not from the owner loop itself. Who stops waiting (an interrupt, the time) stops it too."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout_s)
+        finally:
+            future.cancel()
 
     def close(self) -> None:
         with self._lock:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from llmproc_nb.core import message as messages
+from llmproc_nb.core.address import Address, node_at, whole
+from llmproc_nb.core.approval import Approval
+from llmproc_nb.core.branch import Branches, Prompt, RunChild, merge, run_all, shortened
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
-from llmproc_nb.core.event import Appended, Declared, Killed, Moved
+from llmproc_nb.core.event import Declared, Killed, Sent
+from llmproc_nb.core.fan import Fan
+from llmproc_nb.core.gate import allowed
 from llmproc_nb.core.limiter import Limiter
+from llmproc_nb.core.link import linked_program
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
-from llmproc_nb.core.message import AnyPart, Document, Image, Message, Part, Text, cleaned
-from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request
-from llmproc_nb.core.tool import Tool, Toolset
+from llmproc_nb.core.message import AnyPart, Message, clean
+from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
+from llmproc_nb.core.said import check_callbacks, message_of
+from llmproc_nb.core.server import Servers, end_servers, renew_tools
+from llmproc_nb.core.standing import Standing
+from llmproc_nb.core.syscall import with_fds
+from llmproc_nb.core.tool import Access, Tool, Toolset
 from llmproc_nb.core.usage import Limits, Usage
 
 if TYPE_CHECKING:
@@ -29,8 +36,29 @@ if TYPE_CHECKING:
     from llmproc_nb.core.program import Program
 
 
-class Process:
+NOTHING, NO_TOOLS = Usage(), Toolset()
+Origin: TypeAlias = Literal["start", "fork", "spawn"]
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program was made into when it started; shared by a process and its forks."""
+
+    provider: Provider
+    limiter: Limiter
+    settings: Settings
+    linked: Mapping[str, Program]
+    servers: Servers | None = None
+
+
+class Process(Standing):
     """Made by `Machine.start` (or `Program.start`). `head` is the node it stands on; its dialog is the path from the root to there."""
+
+    alive = True
+    usage = NOTHING
+    children = 0
+    calls: tuple[Call, ...] = ()
+    notes: tuple[str, ...] = ()
+    inbox: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -41,28 +69,46 @@ class Process:
         program: Program,
         head: Node,
         tools: Toolset,
-        provider: Provider,
-        limiter: Limiter,
         lineage: str,
-        linked: Mapping[str, Program] | None = None,
+        loaded: Loaded,
+        access: Access = "admin",
         parent: Process | None = None,
+        origin: Origin = "start",
     ) -> None:
-        self.machine, self.pid, self.name, self.program, self.lineage, self.parent = machine, pid, name, program, lineage, parent
-        self.head, self.tools, self.provider, self.limiter = head, tools, provider, limiter
-        self._path: tuple[Node, ...] = ()
-        self.first, self.linked = head, dict(linked or {})
-        self.usage = Usage()
-        self.alive = True
-        self.running: Run | None = None
-        self.calls: list[Call] = []
-        self.notes: tuple[str, ...] = ()
-        self._config: Config | None = None
-        self._lock = threading.Lock()
-        self._settings = machine.drivers.settings(program)
+        forked = parent if origin == "fork" else None
+        same = forked is not None and forked.loaded is loaded
+        super().__init__(machine, pid=pid, name=name, program=program, head=head, lineage=lineage, tools=tools, twin=forked)
+        self.parent, self.origin, self.access = parent, origin, access
+        self.loaded: Loaded = loaded
+        self.offered: Toolset = forked.offered if forked is not None and same else NO_TOOLS
+        self._config: Config | None = forked._config if forked is not None and same and forked.tools is tools else None
+
+    @property
+    def provider(self) -> Provider:
+        return self.loaded.provider
+
+    @property
+    def limiter(self) -> Limiter:
+        return self.loaded.limiter
+
+    @property
+    def linked(self) -> Mapping[str, Program]:
+        """The programs that can be reached by links, as they were when the first of the family started."""
+        return self.loaded.linked
+
+    @property
+    def servers(self) -> Servers | None:
+        """The MCP servers of the program; a process and its forks share them."""
+        return self.loaded.servers
 
     @cached_property
     def turn(self) -> asyncio.Lock:
         """Held by the call that runs; the next ones wait in order."""
+        return asyncio.Lock()
+
+    @cached_property
+    def starting(self) -> asyncio.Lock:
+        """Held while its model starts a child."""
         return asyncio.Lock()
 
     # what a person does
@@ -79,6 +125,7 @@ class Process:
         on_begin: Callable[[], None] | None = None,
         on_event: EventReader | None = None,
         cell: str | None = None,
+        fan: Fan | None = None,
     ) -> Call:
         """Run from a user message to a natural stop; gives a Call at once.
 
@@ -87,15 +134,16 @@ class Process:
         dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
         """
         self.check_alive()
-        said = _said(user_input, self.machine.show)
-        _check_callbacks(callbacks or {})
+        renew_tools(self)
+        said = message_of(user_input, self.machine.show)
+        check_callbacks(callbacks or {})
         limits = self.program.limits
         if max_iterations is not None:
             limits = msgspec.structs.replace(limits, steps=max_iterations)
         config, parse = self.config, None
         if schema is not None:
             json_schema, parse = self.machine.drivers.schema(schema)
-            config = self._declared(msgspec.structs.replace(self._settings, output_schema=json_schema))
+            config = self.declared(msgspec.structs.replace(self.loaded.settings, output_schema=json_schema))
         call = Call(self, self.machine.next_call())
         run = Run(
             self,
@@ -110,18 +158,101 @@ class Process:
             on_begin=on_begin,
             on_event=on_event,
             parse=parse,
+            fan=fan,
         )
-        with self._lock:
-            self.calls = [call, *(other for other in self.calls if not other.done())]
+        with self.machine.lock:
+            self.calls = (call, *(other for other in self.calls if not other.done()))
         return call.start(run.supervise())
 
-    def get_last_message(self) -> str:
-        """The text the model said last on this process's path; empty when it has said nothing."""
-        return next((node.message.text for node in self.head.up() if node.message.role == "assistant" and node.message.text), "")
+    def fork(
+        self,
+        name: str | None = None,
+        *,
+        at: Address | None = None,
+        first_k: int | None = None,
+        last_n: int | None = None,
+        program: Program | None = None,
+    ) -> Process:
+        """A child that stands where this process stands, or at an address of its dialog; nothing is copied and nothing runs.
 
-    def reset_state(self) -> None:
-        """Go back to where the process began. What was said stays in the tree and in the log."""
-        self.move(self.first, "reset")
+        `first_k` and `last_n` make the branch shorter: only the first k and the last n messages, and a note of how many are left out.
+        `program` is another program for the child. Its usage counts for the limits of this one. Raises LimitReached.
+        """
+        node = self.head if at is None else node_at(self, at)
+        if node.message.role == "assistant" and node.message.tool_calls:
+            node = whole(self, node)
+        if first_k is not None or last_n is not None:
+            node = shortened(self, node, first_k, last_n)
+        return self.machine.fork(self, node, name=name, program=program)
+
+    def fork_map(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        names: Sequence[str] | None = None,
+        at: Address | None = None,
+        first_k: int | None = None,
+        last_n: int | None = None,
+        programs: Sequence[Program] | None = None,
+        run: RunChild | None = None,
+    ) -> Branches:
+        """One child for each prompt, all answering at once. Await it, or call `wait()`. Raises LimitReached before anything runs.
+
+        One request writes the common path to the provider's cache, the others read it. `programs` are those of the children, `run`
+        starts the call of one (for views).
+        """
+        if isinstance(prompts, str):
+            raise PromptError("fork_map got one text", right="a list of prompts is needed", step="fork_map([text]) makes one child.")
+        for given, what in ((names, "names"), (programs, "programs")):
+            if given is not None and len(given) != len(prompts):
+                raise PromptError(f"{len(prompts)} prompts and {len(given)} {what}", right="each prompt needs its own")
+        node = whole(self, self.head) if at is None else node_at(self, at)
+        if first_k is not None or last_n is not None:
+            node = shortened(self, node, first_k, last_n)
+        made = self.machine.fork_many(self, node, names=names or [None] * len(prompts), programs=programs)
+        return run_all(self, made, prompts, node, run)
+
+    def spawn(
+        self,
+        program: Program | str = "",
+        name: str | None = None,
+        *,
+        preload: Sequence[str] = (),
+        fds: Sequence[str] = (),
+        access: Access | None = None,
+        by_model: bool = False,
+    ) -> Process:
+        """A child with another program, or that of a link's name; empty: this one's. It knows nothing of this dialog.
+
+        `preload` are files added to its system prompt, relative to this program's folder; `fds` are fds of this process it may read.
+        Raises LimitReached, or ProgramError.
+        """
+        linked = linked_program(self, program) if isinstance(program, str) else program
+        given = [self.fds.get(one) for one in fds]
+        if preload:
+            linked = self.machine.drivers.preload(linked, self.program.base_dir, tuple(preload))
+        name = name or (program if isinstance(program, str) and program else linked.name)
+        child = self.machine.start(linked, name=name, parent=self, access=access, origin="spawn", by_model=by_model, linked=self.linked)
+        for fd in given:
+            child.take_fd(self, fd)
+        if not self.alive:  # killed while the child was being made, which takes its time
+            child.kill()
+            self.check_alive()
+        return child
+
+    def merge(self, child: Process, note: str | None = None) -> Node:
+        """Bring a branch home as one message: its conclusion, its fds under numbers of this process. The branch stays as it is."""
+        return merge(self, child, note)
+
+    def send(self, text: str, sender: Process | None = None) -> None:
+        """Put a text before the process: it reads it with its next request, also while a call runs."""
+        self.check_alive()
+        if not text.strip():
+            raise PromptError("the message is empty", place=self.name, right="a process needs something to read")
+        # first into the log: the call that runs may read it at once
+        self.machine.log.write(Sent, pid=self.pid, text=clean(text), sender=sender.pid if sender is not None else None)
+        with self.machine.log.alone():
+            self.inbox = (*self.inbox, clean(f"[message from {sender.name}] {text}" if sender is not None else text))
 
     def kill(self) -> None:
         """End the process: a call that runs is stopped, no further one is taken. Its dialog and log stay."""
@@ -131,10 +262,19 @@ class Process:
         for call in self.calls:
             call.cancel()
         self.machine.log.write(Killed, pid=self.pid)
+        end_servers(self)
+        for child in self.machine.children(self):
+            if child.origin == "spawn":
+                child.kill()
 
     def add_tools(self, tools: Iterable[Tool | Callable[..., Any]]) -> None:
         """Offer more tools from the next call on; one of the same name takes the place of the old one."""
-        self.tools = self.tools.join(self.machine.drivers.tools(tuple(tools), self.program))
+        more = self.machine.drivers.tools(tuple(tools), self.program)
+        self.put_tools(self.tools.join(more))
+
+    def put_tools(self, tools: Toolset) -> None:
+        """Have these tools from the next call on, as far as its access allows them."""
+        self.tools = with_fds(allowed(tools, self.access), self.program)
         self._config = None
 
     def count_tokens(self) -> dict[str, int | float | None]:
@@ -147,22 +287,6 @@ class Process:
         return {"input_tokens": used, "context_window": window, "remaining_tokens": left, "percentage": share}
 
     @property
-    def path(self) -> tuple[Node, ...]:
-        """The nodes of this process's dialog, root first."""
-        known, head, new = self._path or (self.first,), self.head, list[Node]()  # local: any thread may ask
-        node = head
-        while node.depth >= len(known) and node.parent is not None:
-            new.append(node)
-            node = node.parent
-        self._path = path = (*known, *reversed(new)) if node is known[-1] else head.path()
-        return path
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The messages of this process's dialog, system prompt first."""
-        return tuple(node.message for node in self.path)
-
-    @property
     def model(self) -> str:
         return self.program.model
 
@@ -171,15 +295,39 @@ class Process:
         """`idle`, `running`, or `killed`."""
         return "killed" if not self.alive else "running" if self.running else "idle"
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call runs or waits for its turn."""
+        return any(not call.done() for call in self.calls)
+
+    @property
+    def ancestors(self) -> tuple[Process, ...]:
+        """Its parent, its parent's parent, and so on."""
+        found, process = list[Process](), self.parent
+        while process is not None:
+            found.append(process)
+            process = process.parent
+        return tuple(found)
+
+    @property
+    def policies(self) -> tuple[Approval, ...]:
+        """The rules that hold for its tool calls: its own, and those of all above it."""
+        return tuple(one.program.approval for one in (self, *self.ancestors) if one.program.approval is not None)
+
+    @property
+    def root(self) -> Process:
+        """The process its family began with."""
+        return (self, *self.ancestors)[-1]
+
     # what the loop needs
 
     @property
     def config(self) -> Config:
         if self._config is None:
-            self._config = self._declared(self._settings)
+            self._config = self.declared(self.loaded.settings)
         return self._config
 
-    def _declared(self, settings: Any) -> Config:
+    def declared(self, settings: Any) -> Config:
         """A config whose declaration is in the log."""
         config = Config(model=self.program.model, tools=self.tools.specs, settings=settings)
         if self.machine.declare(config.id):
@@ -188,38 +336,26 @@ class Process:
             )
         return config
 
-    def request(self, config: Config) -> Request:
+    def request(self, config: Config, shared: Node | None = None) -> Request:
         """The next request from where the process stands."""
-        draft = Request(path=self.path, config=config, lineage=self.lineage)
+        draft = Request(path=self.path, config=config, lineage=self.lineage, shared=shared)
         return msgspec.structs.replace(draft, sibling=self.machine.next_sibling(self.lineage, draft.digest))
 
-    def append(self, message: Message, *, call: int | None = None, cell: str | None = None, results: tuple[int, ...] = ()) -> Node:
-        """Add a message after the head and stand on it."""
-        parent, message = self.head, cleaned(message)
-        node, new = self.machine.dialog.append(message, parent)
-        self.head = node  # before the event: if the log cannot take it now, it keeps it for later, and the path must be whole
-        if new:
-            said = None if results else message
-            self.machine.log.write(
-                Appended, pid=self.pid, call=call, cell=cell, node=node.id, parent=parent.id, message=said, results=results
-            )
-        return node
-
-    def move(self, node: Node, reason: str, *, call: int | None = None, cell: str | None = None) -> None:
-        """Stand on another node; nothing is lost, the left branch stays in the tree."""
-        if self.running is not None and call is None:
-            found = f"process {self.name!r} is running"
-            raise CallStateError(found, right="its head is moved between calls", step="Wait for it, or stop it.")
-        if node is self.head:
-            return
-        before, self.head = self.head, node
-        self.machine.log.write(Moved, pid=self.pid, call=call, cell=cell, node=node.id, before=before.id, reason=reason)
+    def take_inbox(self) -> tuple[str, ...]:
+        """What was sent since the last time."""
+        if not self.inbox:
+            return ()
+        with self.machine.log.alone():
+            texts, self.inbox = self.inbox, ()
+        return texts
 
     def spend(self, usage: Usage) -> None:
-        """Count usage for this process and everyone above it."""
+        """Count usage for this process and everyone above it, and for the calls in which those above wait for it."""
         process: Process | None = self
         while process is not None:
             process.usage = process.usage + usage
+            if process is not self and process.running is not None:
+                process.running.below = process.running.below + usage
             process = process.parent
 
     def limit_reached(self, limits: Limits, *, steps: int, seconds: float) -> str | None:
@@ -237,38 +373,3 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.name} pid={self.pid} {self.state} {self.program.provider}:{self.program.model} depth={self.head.depth}>"
-
-
-CALLBACKS = ("on_tool_start", "on_tool_end", "on_response")
-
-
-def _check_callbacks(callbacks: Mapping[str, Any]) -> None:
-    for name in callbacks:
-        if name not in CALLBACKS and f"on_{name}" not in CALLBACKS:
-            near = difflib.get_close_matches(name, CALLBACKS, 1)
-            raise PromptError(
-                f"there is no callback {name!r}", right=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CALLBACKS)}"
-            )
-
-
-def _said(user_input: Any, show: Callable[[Any], Any]) -> Message:
-    """What is said to a process: text, parts or a message; in a notebook also its values, as in a prompt."""
-    said = user_input
-    if not isinstance(said, str | Message) and not _is_parts(said):
-        said = show(said)
-    if isinstance(said, Part):
-        said = (said,)
-    if not isinstance(said, str | Message) and not _is_parts(said):
-        found = f"a prompt cannot be a {type(user_input).__name__}"
-        raise PromptError(found, right="text, a Message or a list of parts is needed", step="In an agent cell, {{value}} shows a value.")
-    message = said if isinstance(said, Message) else messages.user(said if isinstance(said, str) else tuple(said))
-    if not message.parts or not any(not isinstance(part, Text) or part.text.strip() for part in message.parts):
-        raise PromptError("the prompt is empty", right="a process needs something to answer")
-    if message.role != "user" or not all(isinstance(part, Text | Image | Document) for part in message.parts):
-        what = f"a message of role {message.role!r}" if message.role != "user" else "a tool call or an answer to one"
-        raise PromptError(f"{what} is no prompt", right="a user says text, images and documents")
-    return message
-
-
-def _is_parts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(part, Part) for part in value)

@@ -6,16 +6,16 @@ A Program is the one form that every generation of files, a package or Python co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from llmproc_nb.core.approval import Approval
+from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.provider import HIDDEN, Settings
-from llmproc_nb.core.tool import Tool
+from llmproc_nb.core.tool import Access, Tool
 from llmproc_nb.core.usage import Limits
-
-Access: TypeAlias = Literal["read", "write", "admin"]
 
 
 class ToolWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,13 +61,41 @@ class EnvInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FdRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When a text becomes an fd, and how long its pages are, in characters."""
+    """When a text becomes an fd, and how long its pages are, in characters. A program that says nothing has fds for its tools' results."""
 
+    enabled: bool = True
     max_direct_output_chars: int = 8000
     default_page_size: int = 4000
     max_input_chars: int = 8000
     page_user_input: bool = True
     enable_references: bool = False
+
+
+Policy: TypeAlias = Literal["off", "warn", "summarise", "provider"]
+
+
+class Compaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is done when a dialog fills the share `at` of its model's window. A program that says nothing is warned.
+
+    `off`: nothing; `warn`: it is said, nothing changes; `summarise`: the model sums up what was said and goes on from a new branch with the
+    summary and the last `keep_last` messages; `provider`: the API shortens by itself, where it can. `window` is in tokens, for models
+    whose window is not known (or should count as smaller); `prompt` asks for the summary.
+    """
+
+    policy: Policy = "warn"
+    at: float = 0.8
+    keep_last: int = 6
+    window: int | None = None
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        place, policies = "compaction", get_args(Policy)
+        if self.policy not in policies:
+            raise ProgramError(f"the policy is {self.policy!r}", place=place, right=f"it is one of {', '.join(policies)}")
+        if not 0 < self.at <= 1:
+            raise ProgramError(f"at is {self.at!r}", place=place, right="a share of the window is above 0 and at most 1, as in 0.8")
+        if self.keep_last < 1 or (self.window is not None and self.window < 1):
+            raise ProgramError(f"keep_last is {self.keep_last}, window {self.window}", place=place, right="both are 1 or more")
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,7 +138,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preload: Preload = Preload()
     env_info: EnvInfo = EnvInfo()
     fd: FdRules | None = None
+    compaction: Compaction | None = None
     mcp: dict[str, McpServer] = {}
+    approval: Approval | None = None
     script: tuple[dict[str, Any], ...] | Callable[..., Any] = ()
     prompt_caching: bool = True
     demo_prompts: tuple[str, ...] = ()

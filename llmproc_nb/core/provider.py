@@ -75,13 +75,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One question to a model: the path from root to head, and how to ask it.
 
     `lineage` names who asks (a process's name and its forks), `sibling` how often the same one asked the same before: together with
-    the digest they find the answer in a recording, whatever the order of arrival.
+    the digest they find the answer in a recording, whatever the order of arrival. `shared` is the last node of the path that forks of
+    it send along as well: a mark there lets a provider's cache serve them all.
     """
 
     path: tuple[Node, ...]
     config: Config
     lineage: str = ""
     sibling: int = 0
+    shared: Node | None = None
 
     @property
     def head(self) -> Node:
@@ -133,10 +135,11 @@ class Draft:
     """Collects a reply while it streams in. A driver writes to it; whoever asked can take what is there at any moment.
 
     Keys are the provider's own block or item numbers; parts come out sorted by them. A driver sets `model`, `id`, `usage`, `stop`,
-    `raw_stop` and `detail` as it learns them, `replayed` where the words come from a recording.
+    `raw_stop` and `detail` as it learns them, `replayed` where the words come from a recording, `requests_left` where the API says how
+    many requests it takes before it refuses one. `on_begin` is called when the first part opens: what was asked is in the provider's cache.
     """
 
-    def __init__(self, api: str, on_delta: DeltaReader | None = None) -> None:
+    def __init__(self, api: str, on_delta: DeltaReader | None = None, on_begin: Callable[[], None] | None = None) -> None:
         self.api = api
         self.model = ""
         self.id = ""
@@ -146,10 +149,13 @@ class Draft:
         self.detail: str | None = None
         self.replayed = False
         self._blocks: dict[Any, _Block] = {}
-        self._on_delta = on_delta
+        self.requests_left: int | None = None
+        self._on_delta, self._on_begin = on_delta, on_begin
 
     def open(self, key: Any, kind: Literal["text", "thinking", "tool", "opaque"], **fields: Any) -> None:
         """Start a part. Fields are those of the part: `extra`, `signature`, `id`, `name`, `body` …"""
+        if not self._blocks and self._on_begin:
+            self._on_begin()
         self._blocks[key] = _Block(kind, fields)
         if kind == "tool" and self._on_delta:
             self._on_delta(Delta("tool", clean(fields.get("name") or ""), len(self._blocks) - 1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -131,6 +131,16 @@ class Past:
         return self.started.name
 
     @property
+    def access(self) -> str | None:
+        """What it was allowed to do: read, write or admin; None where its log does not say."""
+        return self.started.access
+
+    @property
+    def twin(self) -> bool:
+        """Whether it is a second head of its parent: the same program, tools and fds, and its numbers go on."""
+        return self.started.origin == "fork" and not self.started.program
+
+    @property
     def usage(self) -> Usage:
         """What its own replies and failed attempts add up to."""
         return total(reply.usage for reply in self.replies)
@@ -166,7 +176,11 @@ _ASKS = (Asked, Declared)
 
 def _go_on(past: Past, event: AnyEvent) -> None:
     if isinstance(event, Appended):  # the most frequent kind first
-        past.head, past.arrived = event.node, event.seq
+        if not event.aside:
+            past.head, past.arrived = event.node, event.seq
+        return
+    if isinstance(event, Asked | Replied) and event.aside:
+        past.replies += [event] if isinstance(event, Replied) else []
         return
     if isinstance(event, _USES):
         past.replies.append(event)
@@ -184,6 +198,13 @@ def _go_on(past: Past, event: AnyEvent) -> None:
         if isinstance(event, _ARRIVES) or event.node != past.head:
             past.arrived = event.seq
         past.head = event.node
+
+
+def program_of(past: Past, found: Mapping[int, Past]) -> dict[str, Any]:
+    """The declaration of a process's program; of a twin, that of the process it is a twin of."""
+    while past.twin and (parent := found.get(past.started.parent_pid or 0)) is not None:
+        past = parent
+    return past.started.program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,23 +244,73 @@ def open_calls(events: Iterable[AnyEvent], past: Past, head: Node) -> list[OpenC
 def trails(events: Iterable[AnyEvent]) -> dict[int, list[str]]:
     """The nodes each call went through, in order, whether or not they were new to the tree."""
     found: dict[int, list[str]] = {}
-    for event in events:
-        if event.call is None or not isinstance(event, _STANDS) or _moved_by_person(event):
-            continue
-        nodes = found.setdefault(event.call, [])
-        if nodes[-1:] != [event.node]:
-            nodes.append(event.node)
+    for event, nodes in steps(events):
+        note_trail(found, event, nodes)
     return found
 
 
+def note_trail(trails: dict[int, list[str]], event: AnyEvent, nodes: tuple[str, ...]) -> None:
+    """Add to the trail of a call what an event tells of it; `nodes` are those its process went on to."""
+    if event.call is None or not isinstance(event, _STANDS):
+        return
+    trail = trails.setdefault(event.call, [])
+    trail += nodes
+    if isinstance(event, Moved):
+        trail.append(event.node)
+
+
 def _moved_by_person(event: AnyEvent) -> bool:
-    """Whether a head was moved from outside; the loop itself moves one only to take a question back."""
-    return isinstance(event, Moved) and event.reason != "failed"
+    """Whether a head was moved from outside; the loop itself moves one to take a question back, and where its model goes back."""
+    return isinstance(event, Moved) and event.call is None
 
 
 def moves(events: Iterable[AnyEvent]) -> Iterator[Moved]:
     """The moves that people made."""
     return (event for event in events if isinstance(event, Moved) and _moved_by_person(event))
+
+
+class Course:
+    """Follows processes through their events. `parent_of` gives the node above another one, if it is known."""
+
+    def __init__(self, parent_of: Callable[[str], str | None]) -> None:
+        self._parent_of = parent_of
+        self._heads: dict[int, str] = {}
+
+    def stand(self, pid: int, node: str) -> None:
+        """Know where a process stands whose beginning is not among the events."""
+        self._heads[pid] = node
+
+    def follow(self, event: AnyEvent) -> tuple[str, ...]:
+        """The nodes that a process went on to by then, in order; also those that were in the tree before, which have no event."""
+        pid = event.pid
+        if isinstance(event, Started):
+            self._heads[pid] = event.node
+        if not isinstance(event, _STANDS) or pid not in self._heads or _stays(event):
+            return ()
+        gone, head, node = list[str](), self._heads[pid], event.before if isinstance(event, Moved) else event.node
+        at: str | None = node
+        while at is not None and at != head:
+            gone.append(at)
+            at = self._parent_of(at)
+        self._heads[pid] = event.node
+        if at is None:  # it was moved without an event
+            return (node,) if isinstance(event, Appended) else ()
+        return tuple(reversed(gone))
+
+
+def _stays(event: AnyEvent) -> bool:
+    """Whether a process stands where it stood: it was put or asked aside, or the reply came in from an earlier log."""
+    return (isinstance(event, Appended | Asked | Replied) and event.aside) or (isinstance(event, Replied) and event.call is None)
+
+
+def steps(events: Iterable[AnyEvent]) -> Iterator[tuple[AnyEvent, tuple[str, ...]]]:
+    """Each event with the nodes that its process went on to by then, in order. As many are the messages it has said or heard."""
+    parents: dict[str, str | None] = {}
+    course = Course(parents.get)
+    for event in events:
+        if isinstance(event, Appended):
+            parents.setdefault(event.node, event.parent)
+        yield event, course.follow(event)
 
 
 def declared(events: Iterable[AnyEvent]) -> dict[str, Declared]:

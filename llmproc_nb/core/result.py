@@ -56,8 +56,10 @@ class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one call. `str()` gives the final text.
 
-    `nodes` are the nodes of this call on the path, from the user's message to the head. `stop_reason` is the model's (end_turn, max_tokens,
-    stop_sequence, refusal …), a limit (max_steps, max_total_tokens, max_cost, max_seconds), `interrupted` or `killed`.
+    `nodes` are the nodes of this call on the path, from the user's message to the head; `left` are those that a
+    goto left behind. `stop_reason` is the model's (end_turn, max_tokens,
+    stop_sequence, refusal …), a limit (max_steps, max_total_tokens, max_cost, max_seconds), `interrupted` or `killed`. `usage` is all that
+    was used, `below` the part of it that its children used.
     """
 
     text: str
@@ -70,9 +72,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     scripted: bool
     nodes: tuple[Node, ...]
+    left: tuple[Node, ...] = ()
     api_calls: tuple[ApiCall, ...] = ()
     tool_calls: tuple[ToolRun, ...] = ()
     usage: Usage = Usage()
+    below: Usage = Usage()
     duration_s: float = 0.0
     detail: str | None = None
     parsed: Any = None

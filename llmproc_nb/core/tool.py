@@ -8,12 +8,31 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import ToolDeclarationError, ToolError
 from llmproc_nb.core.message import AnyPart, Document, Image, Text, clean, cleaned
 from llmproc_nb.core.provider import ToolSpec
 
+Access: TypeAlias = Literal["read", "write", "admin"]
 ResultParts: TypeAlias = tuple[Text | Image | Document, ...]
+
+
+class Paged(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that a tool returned: what is `said` of it at once, and all its rows as text, in pieces, `page_lines` lines a page."""
+
+    said: str
+    pieces: Callable[[], Iterable[str]]
+    page_lines: int = 50
+
+
 EMPTY_RESULT = "(no output)"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tool is called from: call number `position` of the reply at `node`."""
+
+    node: Node
+    position: int
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,17 +40,19 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
     `check` turns the model's arguments into those of the function and raises ToolError where they do not fit. `where` says on which
     thread a plain function runs: `worker` (its own), or `main` (a notebook's main thread while a cell waits); coroutine functions
-    run on the owner loop. `timeout_s` None means no end. `inject` names parameters the model does not see: the process itself, or
-    `{"process": process}`.
+    run on the owner loop. `timeout_s` None means no end. `inject` names parameters the model does not see: the process itself, the
+    place of the call, or `{"process": process}`. `access` is what a process needs to have it. `kind` syscall: it acts on its own
+    process only, so a replay runs it again; jump: a syscall that moves the head, looked at before any other call of its reply.
     """
 
     spec: ToolSpec
     function: Callable[..., Any]
     check: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     where: Literal["worker", "main"] = "worker"
-    access: Literal["read", "write", "admin"] = "write"
+    access: Access = "write"
     timeout_s: float | None = 300.0
-    inject: dict[str, Literal["process", "runtime_context"]] = {}
+    inject: Mapping[str, Literal["process", "runtime_context", "place"]] = {}
+    kind: Literal["tool", "syscall", "jump"] = "tool"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself, for the person who declared it."""
@@ -127,6 +148,8 @@ def result_parts(value: Any) -> ResultParts:
         return (Text(text=clean(value)),)
     if isinstance(value, Text | Image | Document):
         return (value,)
+    if isinstance(value, Paged):
+        return (Text(text=value.said),)
     if isinstance(value, list | tuple) and value and all(isinstance(part, Text | Image | Document) for part in value):
         return tuple(value)
     if isinstance(value, bytes | bytearray):

@@ -12,12 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from llmproc_nb.core.decision import decide, said, write
+from llmproc_nb.core.decision import recorded as recorded_decision
 from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
 from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
 from llmproc_nb.core.owner import ToolExit
+from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_part
 from llmproc_nb.core.result import ToolRun
-from llmproc_nb.core.tool import ResultParts, Tool, read_arguments, result_parts
+from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -39,6 +44,7 @@ async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], boo
     """
     calls = node.message.tool_calls
     gate = asyncio.Semaphore(AT_ONCE)
+    run.process.fds.hold()
     tasks = [asyncio.create_task(_one(run, node, position, call, gate)) for position, call in enumerate(calls)]
     whole, waiting = True, set(tasks)
     while waiting:
@@ -50,17 +56,21 @@ async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], boo
                 task.cancel()
             for call in tuple(run.waits_for):  # a thread cannot be stopped, what it waits for can
                 call.cancel()
-    fault = next((error for task in tasks if (error := task.exception()) is not None), None)
-    if fault is not None:
-        raise fault
+    run.process.fds.release()
+    faults = [error for task in tasks if (error := task.exception()) is not None]
+    if faults:
+        raise faults[0]
     made = [task.result() for task in tasks]
     whole = whole and all(tool_run.outcome != "interrupted" for tool_run, _ in made)
     return [tool_run for tool_run, _ in made], [seq for _, seq in made], whole
 
 
-def refuse_all(run: Run, node: Node, why: str) -> tuple[list[ToolRun], list[int]]:
-    """Answer every call of a reply without running anything."""
-    made = [_answer(run, node, position, call, (Text(text=why),), "refused", 0.0) for position, call in enumerate(node.message.tool_calls)]
+def refuse_all(run: Run, node: Node, why: str, done: tuple[int, str] | None = None) -> tuple[list[ToolRun], list[int]]:
+    """Answer every call of a reply without running anything; `done` is the position of one that was done, and what is said of it."""
+    made = []
+    for position, call in enumerate(node.message.tool_calls):
+        said, outcome = (done[1], "ran") if done is not None and done[0] == position else (why, "refused")
+        made.append(_answer(run, node, position, call, (Text(text=said),), outcome, 0.0))
     return [tool_run for tool_run, _ in made], [seq for _, seq in made]
 
 
@@ -70,20 +80,24 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     arguments: dict[str, Any] | str = call.arguments
     deadline, trace = asyncio.timeout(None), None
     try:
+        recorded = _recorded(run, node, position, call)
+        if recorded is not None:
+            return recorded
+        arguments = read_arguments(call.arguments)
+        ready = await _ready(run, node, position, call, arguments)
+        tool, arguments = ready.tool, ready.given
+        place = Place(node=node, position=position)
         async with gate:
-            recorded = run.machine.recorded_tool(node.id, position, run.process.lineage)
-            if recorded is not None:
-                return _answer(run, node, position, call, recorded.result.content, recorded.outcome, recorded.duration_s, replayed=True)
-            tool = _find(run, call)
-            arguments = read_arguments(call.arguments)
-            checked = tool.check(arguments) if tool.check else arguments
-            run.write(ToolStarted, node=node.id, position=position, call_id=call.id, name=call.name, arguments=call.arguments)
+            run.write(ToolStarted, node=node.id, position=position, call_id=call.id, name=call.name, arguments=ready.written)
             await run.tell("tool_start", call.name, arguments)
             began = clock.monotonic()
             deadline = asyncio.timeout(tool.timeout_s)
             async with deadline:
-                value = await _invoke(run, tool, checked)
-            parts, outcome = await _shown(run, value), "ran"
+                value = await _invoke(run, tool, ready.checked, place)
+            parts, outcome = await _shown(run, value, f"tool_result {call.name}", place), "ran"
+            parts = (*ready.note, *parts)
+            if tool.kind != "syscall":
+                parts = await paged_result(run.process, parts, f"tool_result {call.name}", node, position)
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
     except ReplayMiss:
@@ -96,7 +110,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
         parts, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
         if isinstance(error, ToolExit) and issubclass(error.kind, KeyboardInterrupt):
-            parts, outcome = (Text(text=UNKNOWN),), "interrupted"
+            parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "interrupted"
         trace = _trace(error)
         if isinstance(error, TimeoutError) and deadline.expired():
             parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
@@ -106,6 +120,46 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         with suppress(asyncio.CancelledError):  # the answer stands, whoever is told of it
             await run.tell("tool_end", call.name, made[0].result)
     return made
+
+
+class _Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that may run: the arguments as `given` and as `checked` for the function, as `written` in the log, and what is said first."""
+
+    tool: Tool
+    given: dict[str, Any]
+    checked: dict[str, Any]
+    written: str
+    note: tuple[Text, ...] = ()
+
+
+async def _ready(run: Run, node: Node, position: int, call: ToolCall, given: dict[str, Any]) -> _Ready:
+    """The tool and its arguments, checked, and allowed by whoever decides. Raises ToolError."""
+    tool = _find(run, call)
+    checked = tool.check(given) if tool.check else given
+    decision = await decide(run, node, position, tool, given)
+    if decision is not None and not decision.allowed:
+        raise ToolError(decision.for_model())
+    if decision is None or decision.arguments is None:
+        return _Ready(tool=tool, given=given, checked=checked, written=call.arguments)
+    changed, written = decision.arguments, said(decision) or ""
+    note = Text(text=f"[a person changed the arguments: it ran with {written}]")
+    return _Ready(tool=tool, given=changed, checked=tool.check(changed) if tool.check else changed, written=written, note=(note,))
+
+
+def _recorded(run: Run, node: Node, position: int, call: ToolCall) -> tuple[ToolRun, int] | None:
+    """The recorded answer, if a recording answers for this tool. What acts on its own process only is done again. Raises ReplayMiss."""
+    known = run.tools.get(call.name)
+    if known is not None and known.kind != "tool":
+        return None
+    found = run.machine.recorded_tool(node.id, position, run.process.lineage)
+    if found is None:
+        return None
+    open_recorded(run.process, node, position)
+    decided = recorded_decision(run, node, position)
+    if decided is not None:
+        write(run, node, position, call.name, decided)
+    given = decided.arguments if decided is not None else None
+    return _answer(run, node, position, call, found.result.content, found.outcome, found.duration_s, arguments=given, replayed=True)
 
 
 def _answer(
@@ -149,9 +203,9 @@ def _find(run: Run, call: ToolCall) -> Tool:
     raise ToolError(f"there is no tool {call.name!r}", right=right)
 
 
-async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
-    process = run.process
-    given = {name: process if kind == "process" else {"process": process} for name, kind in tool.inject.items()}
+async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any], place: Place) -> Any:
+    values = {"process": run.process, "place": place, "runtime_context": {"process": run.process}}
+    given = {name: values[kind] for name, kind in tool.inject.items()}
     function: Callable[[], Any] = functools.partial(tool.function, **arguments, **given)
     if inspect.iscoroutinefunction(inspect.unwrap(tool.function)) or inspect.iscoroutinefunction(getattr(tool.function, "__call__", None)):  # noqa: B004
         return await _released(function)
@@ -162,11 +216,18 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any]) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def _shown(run: Run, value: Any) -> ResultParts:
+async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
     """What a tool returned, for the model. Anything but plain text may take its time, and a repr is foreign code: not on the owner loop."""
     if value is None or isinstance(value, str | bytes | bool | int | float):
         return result_parts(value)
-    return await run.machine.owner.workers.run(lambda: result_parts(run.machine.show(value)))
+    if isinstance(value, Path):
+        return (await run.machine.owner.workers.run(lambda: file_part(run.process, value, place)),)
+
+    def shown() -> ResultParts:
+        made = run.machine.show(value)
+        return (rows_part(run.process, made, label, place),) if isinstance(made, Paged) else result_parts(made)
+
+    return await run.machine.owner.workers.run(shown)
 
 
 async def _released(function: Callable[[], Awaitable[Any]]) -> Any:

@@ -17,7 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from llmproc_nb.core.errors import PersonError
+import msgspec
+
+from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.core.program import EnvInfo, Program
 
 _MOST_WALKED = 20_000
@@ -172,6 +174,19 @@ def _size(count: int) -> str:
 
 
 # ---- preloaded files
+
+
+def with_preload(program: Program, folder: Path, files: tuple[str, ...]) -> Program:
+    """The program with more files to read at its start, given relative to a folder. Raises ToolError for one outside of it, or missing."""
+    paths = []
+    for name in files:
+        path = (folder / name).resolve() if "\0" not in name else folder
+        if not any(path.is_relative_to(root.resolve()) for root in (folder, Path.cwd())):
+            raise ToolError(f"the file {name!r:.80} lies outside of the program's folder", right="a path below it is needed")
+        if not path.is_file():
+            raise ToolError(f"there is no file {name!r:.80}", right="paths are relative to the program's folder")
+        paths.append(str(path))
+    return program.replace(preload=msgspec.structs.replace(program.preload, files=(*program.preload.files, *paths)))
 
 
 def _preloaded(program: Program, cwd: Path, warn: Warn) -> str:

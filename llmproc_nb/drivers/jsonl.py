@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from llmproc_nb.core.errors import LogError
 from llmproc_nb.core.event import AnyEvent, Opened, Replied, ToolStarted
-from llmproc_nb.core.line import Blobs, encode
+from llmproc_nb.core.line import FOLDER as FOLDER
+from llmproc_nb.core.line import Blobs, blob_folder, encode, log_stem
 from llmproc_nb.core.log import Store
 
-FOLDER = ".llmproc"
 RECORDINGS = "recordings"
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class JsonlStore:
@@ -28,10 +29,16 @@ class JsonlStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._blobs = str(blob_folder(self.path))
         self._fd: int | None = None
         self._size = 0
         self._under_way: tuple[AnyEvent, int] | None = None
         self._waiting: list[AnyEvent] = []
+
+    @property
+    def blobs(self) -> Path:
+        """Where long content lies."""
+        return blob_folder(self.path)
 
     def write(self, event: AnyEvent) -> None:
         """Keep the event on disk. Raises LogError when that fails; the event then waits and is written first next time."""
@@ -76,10 +83,8 @@ class JsonlStore:
             self._keep(blobs)
         data = line + b"\n"
         self._under_way = event, self._size + len(data)
-        done = os.write(fd, data)
-        while done < len(data):  # the disk is filling up: the next try either works or says what is wrong
-            done += os.write(fd, data[done:])
-        self._size += done
+        _write(fd, data)
+        self._size += len(data)
         del self._waiting[0]
         self._under_way = None
 
@@ -108,19 +113,31 @@ class JsonlStore:
         return fd
 
     def _keep(self, blobs: Blobs) -> None:
-        folder = blob_folder(self.path)
+        """Write content into files of its own, before the line that names them. One that a killed writer left torn is written again."""
         for name, data in blobs.items():
-            target = folder / name
-            if target.exists() and target.stat().st_size == len(data):
+            path = os.path.join(self._blobs, name)
+            fd = self._blob(path, len(data))
+            if fd is None:
                 continue
-            _make_folder(folder)
-            draft = folder / f"{name}.{os.getpid()}"
             try:
-                _write_file(draft, data)
-                draft.replace(target)
+                _write(fd, data)
             except OSError:
-                draft.unlink(missing_ok=True)
+                with suppress(OSError):
+                    os.truncate(path, 0)  # room for others; its size says that it is not whole
                 raise
+            finally:
+                os.close(fd)
+
+    def _blob(self, path: str, size: int) -> int | None:
+        """A new file for a blob; None where it is there already, whole as its size says."""
+        try:
+            return os.open(path, _NEW | os.O_EXCL, 0o600)
+        except FileNotFoundError:
+            _make_folder(Path(self._blobs))
+        except FileExistsError:
+            if os.stat(path).st_size == size:
+                return None
+        return os.open(path, _NEW | os.O_TRUNC, 0o600)
 
     def _fault(self, error: OSError) -> LogError:
         with suppress(OSError):  # whatever is wrong with the file now is tried again with the next write
@@ -199,7 +216,7 @@ def open_store(folder: str | Path, notebook: str | None, now_ns: int, *, softwar
     """A new log in `.llmproc` below the notebook's folder, and the fields of the Opened event it begins with."""
     when = datetime.fromtimestamp(now_ns / 1e9, UTC)
     run = f"{when:%Y%m%dT%H%M%S}.{now_ns // 1_000_000 % 1000:03d}Z-{os.getpid()}"
-    stem = Path(notebook).name.removesuffix(".ipynb").removesuffix(".py") if notebook else "kernel"
+    stem = log_stem(notebook) if notebook else "kernel"
     path, count = Path(folder) / FOLDER / f"{stem}-{run}.jsonl", 2
     while path.exists():
         path, count = path.with_name(f"{stem}-{run}-{count}.jsonl"), count + 1
@@ -213,11 +230,6 @@ def recording_path(folder: str | Path, name: str) -> Path:
     if given.suffix == ".jsonl" or len(given.parts) > 1:
         return Path(folder) / given
     return Path(folder) / RECORDINGS / f"{name}.jsonl"
-
-
-def blob_folder(path: Path) -> Path:
-    """Where the blobs of a log lie."""
-    return path.with_name(f"{path.stem}.blobs")
 
 
 def remove_blobs(path: Path) -> None:
@@ -270,6 +282,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
+    fd = os.open(path, _NEW | os.O_TRUNC, 0o600)
+    try:
+        _write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all of it."""
+    done = os.write(fd, data)
+    while done < len(data):  # the disk is filling up: the next try either works or says what is wrong
+        done += os.write(fd, data[done:])

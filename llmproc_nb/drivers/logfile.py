@@ -14,11 +14,9 @@ import msgspec
 
 from llmproc_nb.core.dialog import Dialog
 from llmproc_nb.core.errors import LogError
-from llmproc_nb.core.event import AnyEvent, Appended, Called, Event, Opened, Replied, Started, ToolRan
-from llmproc_nb.core.line import UnknownEvent, blob_name, decode, decode_all
+from llmproc_nb.core.event import AnyEvent, Appended, Called, Event, Merged, Opened, Replied, Sent, Started, ToolRan
+from llmproc_nb.core.line import FOLDER, UnknownEvent, blob_folder, blob_name, decode, decode_all, log_stem
 from llmproc_nb.core.record import tree, without_collection
-
-FOLDER = ".llmproc"
 
 
 class _Read(NamedTuple):
@@ -115,7 +113,7 @@ def list_logs(folder: str | Path, notebook: str | None = None) -> list[Path]:
         place = place / FOLDER
     if not place.is_dir():
         return []
-    stem = re.escape(Path(notebook).name.removesuffix(".ipynb").removesuffix(".py")) if notebook else ""
+    stem = re.escape(log_stem(notebook)) if notebook else ""
     of_this = re.compile(rf"{stem}-\d{{8}}T\d{{6}}\..*" if notebook else ".*")
     files = [file for file in place.glob("*.jsonl") if of_this.fullmatch(file.name)]
     return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
@@ -136,7 +134,7 @@ def _read(path: Path) -> _Read:
 def _read_lines(path: Path, data: bytes) -> tuple[list[AnyEvent], list[UnknownEvent], bool]:
     """Events, unknown events, and whether the last line is torn; line by line."""
     lines = data.split(b"\n")
-    blobs = path.with_name(f"{path.stem}.blobs")
+    blobs = blob_folder(path)
 
     def fetch(name: str) -> bytes:
         try:
@@ -203,6 +201,10 @@ def _moved_up(event: AnyEvent, seqs: int, pids: int, calls: int) -> AnyEvent:
         fields["results"] = tuple(seq + seqs for seq in event.results)
     if isinstance(event, Started) and event.parent_pid is not None:
         fields["parent_pid"] = event.parent_pid + pids
+    if isinstance(event, Sent) and event.sender is not None:
+        fields["sender"] = event.sender + pids
+    if isinstance(event, Merged):
+        fields["child"] = event.child + pids
     return msgspec.structs.replace(event, **fields)
 
 

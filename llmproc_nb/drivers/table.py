@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -16,9 +16,14 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.errors import ProgramError, ToolDeclarationError
+from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import clean
-from llmproc_nb.core.program import EnvInfo, Preload, Program, ToolWish
+from llmproc_nb.core.program import EnvInfo, Link, Preload, Program, ToolWish
 from llmproc_nb.core.provider import Provider, Settings
+from llmproc_nb.core.reading import instructions
+from llmproc_nb.core.server import ServerDoor
+from llmproc_nb.core.syscall import SYSCALLS, syscall
 from llmproc_nb.core.tool import Tool, Toolset
 from llmproc_nb.core.usage import Usage
 
@@ -47,8 +52,8 @@ def _family(provider: str) -> str:
 class LateDrivers:
     """The drivers that ship, and those other packages announce. Nothing is imported before it is needed."""
 
-    def __init__(self, environ: Callable[[], Mapping[str, str]]) -> None:
-        self._environ = environ
+    def __init__(self, environ: Callable[[], Mapping[str, str]], spool: Path | None = None) -> None:
+        self._environ, self._spool = environ, spool
 
     def provider(self, program: Program) -> Provider:
         """The provider of a program's endpoint. Raises ProgramError for a name nobody serves, with the reason where it is known."""
@@ -90,12 +95,17 @@ class LateDrivers:
         builtin = importlib.import_module(f"{HERE}.builtin")
         if wish.name in builtin.KNOWN_LATER:
             return None
+        if wish.name in SYSCALLS:
+            return self._wished(syscall(wish.name, program), wish)
         tools = builtin.builtin_tools(Path.cwd())
         if wish.name not in tools:
-            near = difflib.get_close_matches(wish.name, [*tools, *builtin.KNOWN_LATER], 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(tools)}"
+            near = difflib.get_close_matches(wish.name, [*tools, *SYSCALLS], 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join((*tools, *sorted(SYSCALLS)))}"
             raise ProgramError(f"there is no tool {wish.name!r}", place=f"{program.source or program.name}: [tools] builtin", right=hint)
-        tool: Tool = tools[wish.name]
+        return self._wished(tools[wish.name], wish)
+
+    def _wished(self, tool: Tool, wish: ToolWish) -> Tool:
+        """A tool with what a program wants different about it."""
         if wish.description or wish.param_descriptions:
             tool = tool.described(wish.description, wish.param_descriptions)
         if wish.access:
@@ -106,29 +116,57 @@ class LateDrivers:
         """All programs that can be reached by links, by path; each is read once, as it is on disk now."""
         return load(f"{HERE}.files:load_linked")(program)  # type: ignore[no-any-return]
 
+    def link_path(self, program: Program, link: Link) -> str:
+        return load(f"{HERE}.files:link_path")(program, link)  # type: ignore[no-any-return]
+
+    async def connect(self, program: Program, machine: Machine, name: str) -> ServerDoor:
+        mcp: Any = importlib.import_module(f"{HERE}.mcp")
+        return await mcp.connect_for(program, machine, name, self._environ())  # type: ignore[no-any-return]
+
+    def preload(self, program: Program, folder: str, files: tuple[str, ...]) -> Program:
+        return load(f"{HERE}.enrich:with_preload")(program, Path(folder), files)  # type: ignore[no-any-return]
+
+    def keep(self, pieces: Iterable[str]) -> LongText:
+        return load(f"{HERE}.text:long_text_from")(pieces, folder=self._spool)  # type: ignore[no-any-return]
+
+    def keep_file(self, path: Path) -> LongText:
+        return load(f"{HERE}.text:long_text")(path, folder=self._spool)  # type: ignore[no-any-return]
+
+    def write_text(self, text: LongText, path: str, **how: Any) -> int:
+        return load(f"{HERE}.text:write_file")(text, path, root=Path.cwd(), **how)  # type: ignore[no-any-return]
+
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         """The system prompt with all that a program adds to it, and what to warn about."""
         warnings = [f"{note.place}: {note.text}" for note in program.notes if note.kind != "superseded"]
         wishes = [wish for wish in program.tools if isinstance(wish, ToolWish)]
         left = [wish.name for wish in wishes if wish.name in importlib.import_module(f"{HERE}.builtin").KNOWN_LATER]
         if left:
-            warnings.append(f"{program.source or program.name}: this version does not run {', '.join(left)} yet; left out")
+            warnings.append(f"{program.source or program.name}: this version does not run {', '.join(left)}; left out")
         if program.hosted and _family(program.provider) not in HOSTED:
             warnings.append(
                 f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out"
             )
-        if program.preload == Preload() and program.env_info == EnvInfo():
-            return program.system, tuple(warnings)
-        text, more = load(f"{HERE}.enrich:enrich")(program, environ=self._environ())
-        return clean(text), (*warnings, *more)
+        text = program.system
+        if program.preload != Preload() or program.env_info != EnvInfo():
+            text, more = load(f"{HERE}.enrich:enrich")(program, environ=self._environ())
+            warnings += more
+        if program.fd is not None and program.fd.enabled:
+            rules = program.fd
+            told = instructions(page_chars=rules.default_page_size, user_input=rules.page_user_input, references=rules.enable_references)
+            text = f"{text}\n\n{told}".strip()
+        return clean(text), tuple(warnings)
 
     def settings(self, program: Program) -> Settings:
         """The program's settings, with the tools that its provider runs itself put into the request."""
+        settings, rules = program.settings, program.compaction
+        if rules is not None and rules.policy == "provider":
+            window = rules.window or self.window(program.model, program.provider)
+            settings = load(f"{HERE}.files.compaction:own_compaction")(program, window)
         made = [{**HOSTED[family], **options} for _, options in program.hosted.items() if (family := _family(program.provider)) in HOSTED]
         if not made:
-            return program.settings
-        body = {**program.settings.body, "tools": [*program.settings.body.get("tools", ()), *made]}
-        return msgspec.structs.replace(program.settings, body=body)
+            return settings
+        body = {**settings.body, "tools": [*settings.body.get("tools", ()), *made]}
+        return msgspec.structs.replace(settings, body=body)
 
     def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None:
         if provider == "scripted":

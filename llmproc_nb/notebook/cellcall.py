@@ -24,15 +24,23 @@ class CellCall:
     ):
         self.notebook, self.process, self.call, self.view, self.notes, self.bg, self.dry = notebook, process, call, view, notes, bg, dry
 
+    def announce(self) -> None:
+        """Say that a call goes to the background: in its display, before anything else, or in a line where there is no display yet."""
+        if not self.bg:
+            return
+        name = self.process.name
+        if self.view.streams:
+            self.view.begin(f"in the background: `%wait {name}` waits for the answer, `%kill {name}` stops it")
+        else:
+            print(f"{name} runs in the background: `%wait {name}` shows its answer, `%kill {name}` stops it")
+
     def now(self) -> Any:
-        """What a cell gives that does not wait: a dry run, or a call in the background."""
+        """What a cell gives that does not wait: a dry run, or nothing of a call in the background."""
         if self.call is None:
             return self.dry
-        self.notebook.keep(self.call)
+        self.notebook.background.keep(self.call)
         if self.view.streams:
             self.call.when_done(self._ended)
-        name = self.process.name
-        print(f"{name} runs in the background: `%wait {name}` shows its answer, `%kill {name}` stops it")
         return None
 
     def _ended(self, call: Call) -> None:

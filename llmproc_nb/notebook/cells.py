@@ -37,8 +37,10 @@ class Cells:
         before = self._runs.get(known.after) if known.after else None
         return before.end if before is not None else known.start
 
-    def notes(self, process: Process, cell: str | None, execution: int) -> tuple[str, ...]:
+    def notes(self, process: Process, cell: str | None, execution: int, source: str) -> tuple[str, ...]:
         """What to say about where a cell starts: nothing where it simply goes on."""
+        if cell is None and self._seen_before(source):
+            return ("this front end does not say which cell ran, so the prompt was appended instead of branching",)
         start = self.start_node(process, cell, execution)
         if start is process.head:
             return ()
@@ -57,12 +59,21 @@ class Cells:
         else:
             known.execution = execution
 
+    def passed(self, process: Process, cell: str | None, execution: int) -> Node:
+        """Where a cell forks from that leaves the process where it stands; run again, it forks from there again."""
+        node = self.start_node(process, cell, execution)
+        if cell is not None:
+            known = self._runs.get(cell)
+            after = next((other for other, runs in self._runs.items() if other != cell and runs.end is node), None)
+            self._runs[cell] = CellRuns(known.start if known else node, known.after if known else after, node, execution)
+        return node
+
     def ended(self, process: Process, cell: str | None) -> None:
         """Note where a cell ended: where the next one goes on from."""
         if cell in self._runs:
             self._runs[cell].end = process.head
 
-    def seen_before(self, source: str) -> bool:
+    def _seen_before(self, source: str) -> bool:
         """Whether the same source ran before, for front ends that do not say which cell it is."""
         seen = source in self._sources
         self._sources.add(source)

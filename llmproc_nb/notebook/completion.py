@@ -1,63 +1,59 @@
 """What Tab offers on a magic line and in the body of a `%%agent` cell.
 
-Here: pure functions over what is known, and one matcher that joins them to a shell. Any other cell pays one look at its first characters.
+Here: where the cursor is and what may stand there, and one matcher that joins this to a shell. Not here: finding what fits (offer).
+Any other cell pays one look at its first characters.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import re
-import types
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from llmproc_nb.notebook.offer import (
+    FRAMES,
+    LOG_FOLDERS,
+    LOG_TYPES,
+    LOGS,
+    MODES,
+    PROGRAM_FOLDERS,
+    PROGRAM_TYPES,
+    addresses,
+    endpoints,
+    fds,
+    files,
+    model_names,
+    programs,
+    tool_names,
+)
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
-MAGICS = ("agent", "ps", "log", "replay", "kill", "wait")
-MODES = ("live", "record", "replay", "auto")
-ENDPOINTS = ("anthropic:", "openai:", "ollama:", "openrouter:", "gemini:")
-MODELS = (
-    "claude-opus-5-5",
-    "claude-sonnet-5-5",
-    "claude-haiku-5-5",
-    "claude-fable-5-2",
-    "claude-sonnet-4-6",
-    "claude-haiku-4-5",
-    "gpt-6.1-sol",
-    "gpt-6-sol",
-    "gpt-6-luna",
-    "gpt-5.5",
-    "gpt-5-mini",
-    "gpt-5-nano",
-)
-FRAMES = ("calls", "events", "messages", "tools", "processes")
-_LOGS = frozenset(("recording", "resume", "file", "log"))
-_LOG_FOLDERS = (".", "recordings", "../recordings", ".llmproc")
-_LOG_TYPES = (".jsonl",)
-_PROGRAM_FOLDERS = (".", "programs", "../programs")
-_PROGRAM_TYPES = (".toml", ".yaml", ".yml")
-_SAME_MODELS = {"gemini": "google", "openai_chat": "openai", "openai_responses": "openai", "anthropic_vertex": "anthropic"}
-_NO_MODELS = re.compile(r"^ft:|image|audio|realtime|transcribe|tts|whisper|embedding|moderation|davinci|babbage|curie|^ada$|instruct")
+    from llmproc_nb.core.process import Process
+
+PROCESSES = frozenset(("name", "names", "process", "processes", "child", "left", "right", "by"))
 _LINE = re.compile(r"\s*(?P<marks>%%?)(?P<magic>[A-Za-z_]\w*)\s")
 _AT_NAME = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 _CHAIN = re.compile(r"(?<![\w.\])])(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to offer. `parsers` are argparse parsers by magic (`%%agent`, or `agent` for both kinds); `folder` is where to look."""
+    """What there is to offer. `parsers` are argparse parsers by magic (`%%agent`, or `agent` for both kinds); `folder` is where to look.
+
+    `of_process` gives the process of a name, for what only it can say: its addresses, fds and links.
+    """
 
     namespace: Mapping[str, Any] = {}
     processes: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     parsers: Mapping[str, argparse.ArgumentParser] = {}
     folder: str = "."
+    of_process: Callable[[str], Process | None] = lambda name: None
 
 
 def complete_line(line: str, cursor: int, known: Known) -> list[str]:
@@ -69,19 +65,21 @@ def complete_word(line: str, cursor: int, known: Known) -> tuple[str, list[str]]
     """The piece of the line that is being completed, and what fits in its place."""
     before = line[:cursor]
     found = _LINE.match(before)
-    if found is None or found["magic"] not in MAGICS:
+    parser = None if found is None else known.parsers.get(found["marks"] + found["magic"]) or known.parsers.get(found["magic"])
+    if found is None or parser is None:
         return "", []
-    words = before[found.end() :].split(" ")
+    words = re.sub(r",\s+", ",", before[found.end() :]).split(" ")
     word, earlier = words[-1], [word for word in words[:-1] if word]
-    parser = known.parsers.get(found["marks"] + found["magic"]) or known.parsers.get(found["magic"])
     flag, joined, value = word.partition("=") if word.startswith("--") else ("", "", word)
     if joined:
-        return _starting(value, _values(flag, _action(parser, flag), value, known))
+        return _starting(value, _values(flag, _action(parser, flag), value, known, _bare(parser, earlier)))
     if word.startswith("-"):
         return word, [option for option in _options(parser, earlier) if option.startswith(word)]
     action = _action(parser, earlier[-1]) if earlier and earlier[-1].startswith("-") else None
     if action is not None and action.nargs != 0:
-        return _starting(word, _values(earlier[-1], action, word, known))
+        return _starting(word, _values(earlier[-1], action, word, known, _bare(parser, earlier)))
+    if parser is known.parsers.get("%spawn"):
+        return _starting(word, _of_spawn(parser, earlier, word, known))
     return _starting(word, _positional(parser, earlier, word, known))
 
 
@@ -106,7 +104,7 @@ def _action(parser: argparse.ArgumentParser | None, flag: str) -> argparse.Actio
     return next((action for action in (parser._actions if parser else ()) if flag in action.option_strings), None)
 
 
-def _values(flag: str, action: argparse.Action | None, word: str, known: Known) -> list[str]:
+def _values(flag: str, action: argparse.Action | None, word: str, known: Known, bare: list[str]) -> list[str]:
     """What may follow a flag: its own choices, or what its name says."""
     if action is not None and action.choices:
         return [str(choice) for choice in action.choices]
@@ -115,16 +113,21 @@ def _values(flag: str, action: argparse.Action | None, word: str, known: Known) 
         taken = set(word.split(",")[:-1])
         return [tool for tool in (*tool_names(known.namespace), *known.tools) if tool not in taken]
     offers: dict[str, Callable[[], list[str]]] = {
-        "program": lambda: [*_programs(known.namespace), *files(known.folder, word, _PROGRAM_FOLDERS, _PROGRAM_TYPES)],
+        "program": lambda: [*programs(known.namespace), *files(known.folder, word, PROGRAM_FOLDERS, PROGRAM_TYPES)],
         "model": lambda: model_names(word),
         "mode": lambda: list(MODES),
-        "provider": lambda: [*(endpoint.rstrip(":") for endpoint in _endpoints()), "scripted"],
+        "provider": lambda: [*(endpoint.rstrip(":") for endpoint in endpoints()), "scripted"],
         "frame": lambda: list(FRAMES),
     }
-    if name in _LOGS:
-        return files(known.folder, word, _LOG_FOLDERS, _LOG_TYPES)
-    if name in ("name", "names", "process"):
+    if name in LOGS:
+        return files(known.folder, word, LOG_FOLDERS, LOG_TYPES)
+    if name in PROCESSES:
         return list(known.processes)
+    if name in ("at", "address", "fd"):
+        process = known.of_process(bare[0]) if bare else None
+        return [] if process is None else fds(process) if name == "fd" else addresses(process)
+    if name == "words":  # %merge CHILD into PROCESS
+        return ["into"] if len(bare) == 1 else list(known.processes) if bare[1:] == ["into"] else []
     return offers[name]() if name in offers else []
 
 
@@ -136,7 +139,21 @@ def _positional(parser: argparse.ArgumentParser | None, earlier: list[str], word
     if len(bare) >= len(places) and not many:
         return []
     action = places[min(len(bare), len(places) - 1)]
-    return [offer for offer in _values("", action, word, known) if offer not in bare]
+    if action.dest == "names" and parser is not None and _action(parser, "--at"):
+        return []  # names of children to come
+    return [offer for offer in _values("", action, word, known, bare) if offer not in bare]
+
+
+def _of_spawn(parser: argparse.ArgumentParser | None, earlier: list[str], word: str, known: Known) -> list[str]:
+    """%spawn NAME from PROGRAM: the name is a new one; the program is a link of the parent, a Program, or a file."""
+    bare = _bare(parser, earlier)
+    if len(bare) == 1:
+        return ["from"]
+    if bare[1:] != ["from"]:
+        return []
+    above = known.of_process(earlier[earlier.index("--by") + 1]) if "--by" in earlier[:-1] else None
+    links = list(above.program.linked) if above is not None else []
+    return [*links, *programs(known.namespace), *files(known.folder, word, PROGRAM_FOLDERS, PROGRAM_TYPES)]
 
 
 def _bare(parser: argparse.ArgumentParser | None, words: list[str]) -> list[str]:
@@ -152,75 +169,6 @@ def _bare(parser: argparse.ArgumentParser | None, words: list[str]) -> list[str]
         else:
             made.append(word)
     return made
-
-
-def files(folder: str, word: str, places: Iterable[str], types: tuple[str, ...]) -> list[str]:
-    """Files of these types in the usual places below a folder, or where the word leads; folders end in a slash."""
-    typed = word.rpartition("/")[0]
-    made: list[str] = []
-    for place in [typed] if typed else places:
-        start = "" if place == "." else f"{place}/"
-        try:
-            entries = sorted((Path(folder) / place).iterdir())[:500]
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "pyproject.toml":
-                continue
-            if entry.suffix in types and entry.is_file():
-                made.append(start + entry.name)
-            elif typed and entry.is_dir():
-                made.append(f"{start}{entry.name}/")
-    return made
-
-
-def model_names(word: str = "") -> list[str]:
-    """Names of models, current ones first; all that have a known price once something is typed."""
-    endpoint, colon, _ = word.partition(":")
-    if colon:
-        return [f"{endpoint}:{name}" for name in (*_of_family(endpoint, MODELS), *_priced(endpoint))]
-    return [*MODELS, *_endpoints(), *(_priced("anthropic") + _priced("openai") if len(word) > 2 else ())]
-
-
-def _of_family(endpoint: str, names: Iterable[str]) -> list[str]:
-    mark = {"anthropic": "claude", "openai": "gpt"}.get(_SAME_MODELS.get(endpoint, endpoint))
-    return [name for name in names if mark and name.startswith(mark)]
-
-
-def _endpoints() -> list[str]:
-    from llmproc_nb.drivers.endpoints import ENDPOINTS as named
-
-    return [*ENDPOINTS, *(f"{name}:" for name in named if f"{name}:" not in ENDPOINTS)]
-
-
-@lru_cache(maxsize=8)
-def _priced(endpoint: str) -> tuple[str, ...]:
-    """The models of an endpoint that the price list knows, newest names first; empty where there is no list."""
-    try:
-        from genai_prices.data import providers
-    except ImportError:
-        return ()
-    wanted = _SAME_MODELS.get(endpoint, endpoint)
-    names = {model.id for provider in providers if provider.id == wanted for model in provider.models}
-    return tuple(sorted((name for name in names if not _NO_MODELS.search(name)), reverse=True))
-
-
-def _programs(namespace: Mapping[str, Any]) -> list[str]:
-    return [name for name, value in namespace.items() if not name.startswith("_") and type(value).__name__ == "Program"]
-
-
-def tool_names(namespace: Mapping[str, Any]) -> list[str]:
-    """The functions somebody wrote in the notebook; not private, not imported."""
-    return sorted(name for name, value in namespace.items() if not name.startswith("_") and _is_own_function(value))
-
-
-def _is_own_function(value: Any) -> bool:
-    if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType | types.MethodType):
-        return False
-    if type(value).__name__ == "Tool" and hasattr(value, "spec"):
-        return True
-    function = inspect.unwrap(value) if isinstance(value, types.FunctionType) else None
-    return function is not None and function.__module__ == "__main__"
 
 
 def complete_body(before: str, namespace: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -249,12 +197,12 @@ def _names(path: str, namespace: Mapping[str, Any]) -> list[str]:
 # in a shell
 
 
-def install(ip: InteractiveShell, notebook: Any = None) -> Callable[[], None]:
-    """Offer all this in a shell; gives what takes it back. `notebook` says which processes there are, or is a Known as it is."""
+def install(ip: InteractiveShell, known: Callable[[], Known]) -> Callable[[], None]:
+    """Offer all this in a shell; gives what takes it back. `known` says what there is at that moment."""
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     def result(fragment: str, offered: list[str]) -> SimpleMatcherResult:
-        made = [SimpleCompletion(text=text, type="llmproc") for text in offered]
+        made = [SimpleCompletion(text=text, type=getattr(text, "words", "") or "llmproc") for text in offered]
         return {"completions": made, "matched_fragment": fragment, "suppress": bool(made)}
 
     @context_matcher(identifier="llmproc")
@@ -266,7 +214,7 @@ def install(ip: InteractiveShell, notebook: Any = None) -> Callable[[], None]:
             text = "\n".join([*lines[1 : asked.cursor_line], before])
             return result(*complete_body(text, shown_names(ip)))
         if before.lstrip().startswith("%"):
-            return result(*complete_word(line, asked.cursor_position, notebook if isinstance(notebook, Known) else known_of(ip, notebook)))
+            return result(*complete_word(line, asked.cursor_position, known()))
         return result("", [])
 
     completer = ip.Completer
@@ -286,15 +234,15 @@ def shown_names(ip: InteractiveShell) -> dict[str, Any]:
     return {name: value for name, value in ip.user_ns.items() if name not in hidden or hidden[name] is not value}
 
 
-def known_of(ip: InteractiveShell, notebook: Any) -> Known:
-    """What a shell and its notebook have to offer now."""
-    machine = getattr(notebook, "machine_if_made", None)
+def known_of(ip: InteractiveShell, notebook: Any, owners: Iterable[Any]) -> Known:
+    """What a shell and its notebook have to offer now, to the magics of these owners."""
+    machine = notebook.machine_if_made
     processes = machine.processes.values() if machine is not None else ()
     parsers: dict[str, argparse.ArgumentParser] = {}
     for kind, marks in (("cell", "%%"), ("line", "%")):
         for name, function in ip.magics_manager.magics[kind].items():
             parser = getattr(function, "parser", None)
-            if name in MAGICS and isinstance(parser, argparse.ArgumentParser):
+            if getattr(function, "__self__", None) in owners and isinstance(parser, argparse.ArgumentParser):
                 parsers[marks + name] = parser
-    living = tuple(dict.fromkeys(process.name for process in processes if process.alive))
-    return Known(namespace=shown_names(ip), processes=living, parsers=parsers)
+    living = {process.name: process for process in processes if process.alive}
+    return Known(namespace=shown_names(ip), processes=tuple(living), parsers=parsers, of_process=living.get)

@@ -10,7 +10,10 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 ATTRIBUTE = "llmproc"
-_CELL = re.compile(r"get_ipython\(\)\.run_cell_magic\((['\"])agent\1,")
+MAGICS = ("llmproc_nb.notebook.magics:AgentMagics", "llmproc_nb.notebook.syscalls:SyscallMagics")
+"""The classes of magics, each made with the shell and its notebook. The first one holds the options."""
+_CELL = re.compile(r"get_ipython\(\)\.run_cell_magic\((['\"])(agent|fork)\1,")
+_RUNS = {"agent": "agent_cells", "fork": "fork_cells"}
 
 
 def load(ip: InteractiveShell) -> None:
@@ -18,20 +21,21 @@ def load(ip: InteractiveShell) -> None:
     if getattr(ip, ATTRIBUTE, None) is not None:
         return
     from llmproc_nb import api
-    from llmproc_nb.notebook.magics import AgentMagics
+    from llmproc_nb.drivers.table import load as named
     from llmproc_nb.notebook.notebook import Notebook
 
     notebook = Notebook(ip)
-    magics = AgentMagics(ip, notebook)
+    made = [named(name)(ip, notebook) for name in MAGICS]
     setattr(ip, ATTRIBUTE, notebook)
-    ip.register_magics(magics)
-    notebook.settings = magics
+    ip.register_magics(*made)
+    notebook.settings = made[0]
     notebook.undo = [
         api.make_default_with(lambda: notebook.machine),
+        _magics(ip, made),
         _transform(ip, notebook),
         _watch_cells(ip, notebook),
         _show_results(ip),
-        _complete(ip, notebook, magics),
+        _complete(ip, notebook, made),
     ]
     _import_later()
 
@@ -43,23 +47,32 @@ def unload(ip: InteractiveShell) -> None:
         return
     for undo in reversed(notebook.undo):
         undo()
-    for kind in ("line", "cell"):
-        magics = ip.magics_manager.magics[kind]
-        for name in [name for name, function in magics.items() if getattr(function, "__self__", None) is notebook.settings]:
-            del magics[name]
-    ip.configurables[:] = [one for one in ip.configurables if one is not notebook.settings]
     notebook.forget_machine()
     setattr(ip, ATTRIBUTE, None)
 
 
+def _magics(ip: InteractiveShell, made: list[Any]) -> Any:
+    """What takes the magics back."""
+
+    def undo() -> None:
+        for kind in ("line", "cell"):
+            magics = ip.magics_manager.magics[kind]
+            for name in [name for name, function in magics.items() if getattr(function, "__self__", None) in made]:
+                del magics[name]
+        ip.configurables[:] = [one for one in ip.configurables if one not in made]
+
+    return undo
+
+
 def _transform(ip: InteractiveShell, notebook: Any) -> Any:
-    """Make an outermost `%%agent` cell an `await` cell, so that the kernel's loop stays free while it runs."""
+    """Make an outermost `%%agent` or `%%fork` cell an `await` cell, so that the kernel's loop stays free while it runs."""
 
     def rewrite(lines: list[str]) -> list[str]:
         source = "".join(lines)
-        if notebook.in_cell or not ip.autoawait or not _CELL.match(source):
+        found = _CELL.match(source)
+        if notebook.in_cell or not ip.autoawait or found is None:
             return lines
-        return [_CELL.sub(f"await get_ipython().{ATTRIBUTE}.run_agent_cell(", source, count=1)]
+        return [_CELL.sub(f"await get_ipython().{ATTRIBUTE}.{_RUNS[found[2]]}.run(", source, count=1)]
 
     rewrite.has_side_effects = False  # type: ignore[attr-defined]
     ip.input_transformers_post.append(rewrite)
@@ -110,10 +123,10 @@ def _show_results(ip: InteractiveShell) -> Any:
     return undo
 
 
-def _complete(ip: InteractiveShell, notebook: Any, magics: Any) -> Any:
-    from llmproc_nb.notebook.completion import install
+def _complete(ip: InteractiveShell, notebook: Any, made: list[Any]) -> Any:
+    from llmproc_nb.notebook.completion import install, known_of
 
-    return install(ip, notebook)
+    return install(ip, lambda: known_of(ip, notebook, made))
 
 
 def _import_later() -> None:

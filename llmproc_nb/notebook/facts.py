@@ -19,12 +19,12 @@ class Table:
     def __repr__(self) -> str:
         if not self.rows:
             return self.empty
-        cells = [self.columns, *([visible(_shown(value)) for value in row] for row in self.rows)]
+        cells = [self.columns, *([visible(shown(value)) for value in row] for row in self.rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
         return "\n".join("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells)
 
     def _repr_html_(self) -> str | None:
-        return table_html([[_shown(value) for value in row] for row in self.rows], self.columns) if self.rows else None
+        return table_html([[shown(value) for value in row] for row in self.rows], self.columns) if self.rows else None
 
     def frame(self) -> Any:
         """The rows as a pandas DataFrame."""
@@ -33,7 +33,7 @@ class Table:
         return pd.DataFrame(self.rows, columns=list(self.columns))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
@@ -79,7 +79,7 @@ class Facts:
     """Names and values, shown as text and as a small table."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.facts = {name: _shown(value) for name, value in facts.items()}
+        self.facts = {name: shown(value) for name, value in facts.items()}
 
     def __repr__(self) -> str:
         width = max(len(name) for name in self.facts)

@@ -1,8 +1,8 @@
-"""The log as pandas frames: one row per event, message, call, tool run and process; every log has the same columns and dtypes.
+"""The log as pandas frames: one row per event, message, call, tool run, process and fd; every log has the same columns and dtypes.
 
-Join by `call`, `pid`, `node` (a message's id), `seq` (an event's number) or `cell`. `COLUMNS` documents every column. Numbers that may be
-missing are nullable (Int64, Float64), times are UTC, words that repeat are categoricals, text is `string`. The only file that knows
-pandas, which is imported with the first frame.
+Join by `call`, `pid`, `node` (a message's id; with `position` a tool call), `seq` (an event's number) or `cell`. `COLUMNS` documents
+every column. Numbers that may be missing are nullable (Int64, Float64), times are UTC, words that repeat are categoricals, text is
+`string`. The only file that knows pandas, which is imported with the first frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb.core.event import AnyEvent
 from llmproc_nb.core.record import without_collection
 from llmproc_nb.drivers.logfile import LogFile
-from llmproc_nb.notebook.columns import Table, tables
+from llmproc_nb.notebook.columns import tables
+from llmproc_nb.notebook.pasttree import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,8 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "seq": (INT, "the event that brought it"),
         "pid": (INT, "the process that brought it"),
         "cell": (TEXT, "the cell that brought it"),
+        "number": (INT, "the number its process gave it, as in msg_7; missing for system prompts and what was put aside"),
+        "aside": (BOOL, "it was put into the tree without its process going on to it, as a shorter copy for a fork"),
     },
     "calls": {
         "call": (INT, "number of the call within the log"),
@@ -95,11 +98,17 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "position": (INT, "which of the reply's calls it is, from 0"),
         "call_id": (TEXT, "the provider's id of it"),
         "seq": (INT, "the event of the answer; of a call that has none: that of its start"),
+        "allowed": (BOOL, "whether it might run; missing where nothing had to be decided"),
+        "decided_by": (WORD, "what decided that: a rule, a level of access, a person, unattended …"),
+        "changed": (BOOL, "a person changed its arguments"),
     },
     "processes": {
         "pid": (INT, "number of the process"),
         "process": (WORD, "its name"),
         "parent_pid": (INT, "the process that made it"),
+        "parent": (WORD, "that process's name"),
+        "origin": (WORD, "start; fork: it stands on its parent's dialog; or spawn: it began with nothing"),
+        "access": (WORD, "what its tools may do: read, write or admin; missing in logs that do not say"),
         "lineage": (TEXT, "its name after those above it"),
         "program": (WORD, "name of its program"),
         "model": (WORD, "the program's model"),
@@ -117,18 +126,36 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "output_tokens": (INT, "tokens it wrote"),
         "cost_usd": (FLOAT, "dollars; missing where a price is unknown"),
     },
+    "fds": {
+        "process": (WORD, "name of the process that opened it"),
+        "number": (INT, "its number there, as in fd:3"),
+        "label": (TEXT, "where it came from"),
+        "chars": (INT, "characters of the text"),
+        "lines": (INT, "lines of the text"),
+        "pages": (INT, "pages it has"),
+        "page_chars": (INT, "characters of a page; missing where pages are counted in lines"),
+        "page_lines": (INT, "lines of a page, as of the rows of a table"),
+        "read_chars": (INT, "characters that messages of its process show, searches and forks aside"),
+        "digest": (TEXT, "blake2b of the text; equal texts have equal ones"),
+        "node": (TEXT, "the reply whose tool call gave it"),
+        "position": (INT, "which of the reply's calls that was, from 0"),
+        "time": (TIME, "when it was opened"),
+        "pid": (INT, "the process"),
+        "seq": (INT, "the event"),
+    },
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """The five frames of a log. `COLUMNS` says what is in them."""
+    """The six frames of a log. `COLUMNS` says what is in them."""
 
     events: pd.DataFrame
     messages: pd.DataFrame
     calls: pd.DataFrame
     tools: pd.DataFrame
     processes: pd.DataFrame
+    fds: pd.DataFrame
 
     def to_parquet(self, folder: str | Path) -> list[Path]:
         """Write each frame to `folder/NAME.parquet`; gives the files."""
@@ -149,10 +176,10 @@ def frames(events: Iterable[AnyEvent]) -> Frames:
     """The frames of a list of events, of a log that is still being written or of one from disk."""
     with without_collection():
         made = tables(events)
-        return Frames(**{name: _frame(made[name], columns) for name, columns in COLUMNS.items()})
+        return Frames(**{name: frame(made[name], columns) for name, columns in COLUMNS.items()})
 
 
-def _frame(table: Table, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
+def frame(table: Table, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame({name: _column(table[name], dtype) for name, (dtype, _) in columns.items()}, copy=False)
@@ -195,6 +222,12 @@ class FramedLog(LogFile):
             made = self.__dict__["_frames"] = frames(self.events)
         return made
 
+    def seen(self, step: int | None = None, **which: Any) -> pd.DataFrame:
+        """The messages that went out with a request, or the list of all requests; see `notebook.seen`."""
+        from llmproc_nb.notebook.seen import seen
+
+        return seen(self.events, step, **which)
+
     @property
     def events_frame(self) -> pd.DataFrame:
         return self.frames().events
@@ -214,6 +247,10 @@ class FramedLog(LogFile):
     @property
     def processes(self) -> pd.DataFrame:
         return self.frames().processes
+
+    @property
+    def fds(self) -> pd.DataFrame:
+        return self.frames().fds
 
 
 def read_log(path: str | Path) -> FramedLog:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MAX_MARKDOWN_CHARS = 200_000
 _TAG_WORDS = "p br hr h1 h2 h3 h4 h5 h6 strong em s code pre blockquote ul ol li table thead tbody tr th td a span"
 _TAGS = frozenset(_TAG_WORDS.split())
-_ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}}
+_ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "th": {"style"}, "td": {"style"}}
+CELL_STYLES = frozenset(("text-align:left", "text-align:right", "text-align:center"))
 _SCHEMES = {"http", "https", "mailto"}
 _HREF = re.compile(r"(?:https?://|mailto:)[^\s\\<>\"'`]+", re.IGNORECASE)
 _FORMULA_BEGINS = re.compile(r"\$|\\(?=[()\[\]$]|begin|end)")
@@ -78,8 +79,8 @@ def safe_href(url: str) -> str | None:
 def _filter(tag: str, name: str, value: str) -> str | None:
     if name == "href":
         return safe_href(value)
-    if name == "align":
-        return value if value in ("left", "right", "center") else None
+    if name == "style":
+        return value if value in CELL_STYLES else None
     return value if name == "rel" or value.isdigit() else None
 
 
@@ -140,7 +141,7 @@ def link_target(tokens: Sequence[Token], closing: int) -> str:
 def _cell_open(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     token = tokens[index]
     found = re.search(r"text-align:\s*(left|right|center)", str(token.attrs.get("style", "")))
-    return f'<{token.tag} align="{found[1]}">' if found else f"<{token.tag}>"
+    return f'<{token.tag} style="text-align:{found[1] if found else "left"}">'  # a style: front ends' own sheets say otherwise
 
 
 _RULES = {

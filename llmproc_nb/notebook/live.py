@@ -24,7 +24,9 @@ from llmproc_nb.core.event import AnyEvent
 from llmproc_nb.core.owner import ToolExit, settle
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult
-from llmproc_nb.notebook.view import Turn, bundle, live_bundle
+from llmproc_nb.notebook.progress import live_bundle
+from llmproc_nb.notebook.turn import Turn
+from llmproc_nb.notebook.view import bundle
 
 UPDATES_PER_S = 8
 POLL_S = 0.1
@@ -40,6 +42,11 @@ class LiveView:
         self._due: asyncio.TimerHandle | None = None
         self._closed = False
         self._lock = threading.Lock()
+
+    def begin(self, hint: str) -> None:
+        """Open the display now, with a line that stays while the call runs."""
+        self._turn.hint = hint
+        self._show(live_bundle(self._turn))
 
     def delta(self, delta: Delta) -> None:
         self._turn.delta(delta)
@@ -85,6 +92,8 @@ class LiveView:
         if self._handle is not None or self._turn.said:
             self._turn.failed(error)
             self._show(live_bundle(self._turn), final=True)
+        with self._lock:
+            self._closed = True
 
 
 async def wait_in_cell(call: Call, tools: MainLoopTools) -> RunResult:

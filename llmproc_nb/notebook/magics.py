@@ -1,49 +1,24 @@
-"""The magics: their flags, their help, and the options that `%config AgentMagics` shows. What they do is in notebook.py."""
+"""The magics: what they are called, their help, and the options that `%config AgentMagics` shows.
+
+Not here: how a line is read (flags), what the magics do (agentcell, background, recording, facts).
+"""
 
 from __future__ import annotations
 
-import difflib
 import os
-import shlex
 from typing import Any
 
-import msgspec
-from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import MagicArgumentParser, argument, construct_parser, magic_arguments
+from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Enum, Integer, TraitError, Unicode, observe, validate
 
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
+from llmproc_nb.notebook.flags import CellFlags, cell_flags, choice_of, choices, parse
 from llmproc_nb.notebook.notebook import Notebook
 
 MODES = ["live", "record", "replay", "auto"]
-
-
-class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a `%%agent` cell, read."""
-
-    name: str
-    choice: Choice
-    tools: tuple[str, ...] = ()
-    bg: bool = False
-    dry_run: bool = False
-    max_steps: int | None = None
-
-
-def _choices(function: Any) -> Any:
-    """The flags that choose a program, the same wherever one is chosen."""
-    for decorate in (
-        argument("--max-steps", type=int, metavar="N", help="how many requests a call may make (default: the program's, or 10)"),
-        argument("-s", "--system", metavar="TEXT", help="the system prompt"),
-        argument("--base-url", metavar="URL", help="a compatible server (Ollama, vLLM, a gateway)"),
-        argument("--provider", metavar="NAME", help="the provider, where the model's name does not say it"),
-        argument("-m", "--model", metavar="MODEL", help="a model, as in claude-sonnet-5-5, openai:gpt-5.5 or ollama:llama3.2"),
-        argument("-p", "--program", metavar="FILE", help="a program file (.toml, .yaml), or the name of a Program in this notebook"),
-    ):
-        function = decorate(function)
-    return function
 
 
 @magics_class
@@ -58,6 +33,7 @@ class AgentMagics(Magics):
         "auto",
         help="show answers while they grow; auto: where the front end says which cell runs, and not while replaying",
     ).tag(config=True)
+    value_tokens = Integer(10_000, min=1, help="how much of one value a prompt takes, in tokens; of a frame 2,000 at most").tag(config=True)
     log_dir = Unicode("", help="the folder of the logs; empty: .llmproc beside the notebook; 0: no log on disk").tag(config=True)
     mode = Enum(MODES, "live", help="where answers come from").tag(config=True)
     recording = Unicode("", help="the recording that record, replay and auto use, as in recordings/demo.jsonl").tag(config=True)
@@ -84,21 +60,13 @@ class AgentMagics(Magics):
 
     def read_cell_flags(self, line: str) -> CellFlags:
         """The line of a `%%agent` cell. Raises PersonError."""
-        args = parse(self.agent_cell, line)
-        return CellFlags(
-            name=args.name,
-            choice=_choice(args),
-            tools=tuple(name for name in (args.tools or "").split(",") if name),
-            bg=args.bg,
-            dry_run=args.dry_run,
-            max_steps=args.max_steps,
-        )
+        return cell_flags(parse(self.agent_cell, line))
 
     @no_var_expand
     @cell_magic("agent")
     @magic_arguments("%agent")
     @argument("name", nargs="?", default="agent", help="the process; it is started with its first cell (default: agent)")
-    @_choices
+    @choices
     @argument("-t", "--tools", metavar="A,B", help="functions of this notebook, or built-in tools, that the model may call")
     @argument("--bg", action="store_true", help="go on at once; `%%wait NAME` shows the answer")
     @argument("--dry-run", action="store_true", help="show the exact request, its tokens and its estimated cost; send nothing")
@@ -107,14 +75,15 @@ class AgentMagics(Magics):
 
         The process stays in the notebook under its name; a further cell of that name goes on with it. A cell that is run again branches:
         it starts where it started the first time, the earlier answer stays in the tree. In the prompt, {{expression}} and @name stand
-        for values of the notebook: a frame goes as its schema and a sample, a figure as an image. Nothing else is replaced.
+        for values of the notebook: a frame goes as its schema and a sample, a figure as an image, everything else as text, of each value
+        at most as many tokens as `%config AgentMagics.value_tokens` says. Nothing else is replaced.
         """
-        return self.notebook.run_nested_cell(line, cell)
+        return self.notebook.agent_cells.run_nested(line, cell)
 
     @no_var_expand
     @line_magic("agent")
     @magic_arguments("agent")
-    @_choices
+    @choices
     @argument("--mode", choices=MODES, help="where answers come from: the world, a recording, or both")
     @argument("--recording", metavar="FILE", help="the recording for these modes, as in recordings/demo.jsonl")
     @argument("--stream", choices=["auto", "on", "off"], help="show answers while they grow")
@@ -129,7 +98,7 @@ class AgentMagics(Magics):
         args = parse(self.agent_line, line)
         if args.reset:
             self.notebook.choice = Choice()
-        self.notebook.choose(_choice(args))
+        self.notebook.choose(choice_of(args))
         self.stream = args.stream or self.stream
         if args.mode or args.recording:
             recording.set_mode(self.notebook, args.mode or self.mode, args.recording or self.recording)
@@ -147,33 +116,41 @@ class AgentMagics(Magics):
     def _mode_holds(self, proposal: Any) -> Any:
         """A mode holds for a whole run: it cannot change once a process has started."""
         machine = self.notebook.machine_if_made if "notebook" in self.__dict__ else None
-        if machine is not None and machine.processes and proposal["value"] != getattr(self, proposal["trait"].name):
-            raise TraitError("a mode is chosen before the first process starts; restart the kernel")
+        from llmproc_nb.notebook import recording
+
+        name, opened = proposal["trait"].name, self.notebook.opened_in if machine is not None else {}
+        if machine is not None and machine.processes and proposal["value"] != opened.get(name):
+            raise TraitError(recording.mode_is_taken(opened.get("mode", ""), name, proposal["value"]))
         return proposal["value"]
 
     @line_magic("ps")
     @magic_arguments("ps")
     @argument("names", nargs="*", help="only these processes")
     def ps_line(self, line: str) -> Any:
-        """The processes of this notebook: state, program, model, length, tokens, cost. `.frame()` gives a DataFrame."""
-        from llmproc_nb.notebook.facts import process_table
+        """The processes of this notebook: state, program, model, length, tokens, cost; kept up to date while one runs.
+
+        `.frame()` gives a DataFrame.
+        """
+        from llmproc_nb.notebook.psview import ps_view
 
         args = parse(self.ps_line, line)
-        machine = self.notebook.machine_if_made
-        known = list(machine.processes.values()) if machine else []
-        return process_table([self.notebook.process(name) for name in args.names] or known)
+        return ps_view(self.notebook.machine_if_made, [self.notebook.process(name).pid for name in args.names])
 
     @line_magic("log")
     @magic_arguments("log")
-    @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools or processes (default: calls)")
+    @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools, processes or seen (default: calls)")
+    @argument("step", nargs="?", type=int, help="with seen: the request whose messages to show, -1 is the last (default: list them)")
     @argument("-n", "--name", metavar="NAME", help="only this process")
     @argument("-f", "--file", metavar="LOG", help="another log than this kernel's: a file, or a .llmproc folder")
     def log_line(self, line: str) -> Any:
-        """What happened, as a DataFrame: events, messages, calls, tools or processes, joinable by pid, call, node and cell."""
+        """What happened, as a DataFrame: events, messages, calls, tools or processes, joinable by pid, call, node and cell.
+
+        `%log seen 7` shows the exact messages that went out with the seventh request.
+        """
         from llmproc_nb.notebook import recording
 
         args = parse(self.log_line, line)
-        return recording.log_frame(self.notebook, args.frame, args.name, args.file)
+        return recording.log_frame(self.notebook, args.frame, args.name, args.file, args.step)
 
     @line_magic("replay")
     @magic_arguments("replay")
@@ -192,7 +169,7 @@ class AgentMagics(Magics):
         """Wait for calls that were started with --bg, and show their answers. An interrupt stops them."""
         from IPython.display import display
 
-        results = self.notebook.wait(parse(self.wait_line, line).names)
+        results = self.notebook.background.wait(parse(self.wait_line, line).names)
         for result in results:
             if self.streams:  # its own cell shows it already
                 print(f"{result.process} is done ({result.stop_reason}); its answer is in its cell")
@@ -211,34 +188,3 @@ class AgentMagics(Magics):
         for process in [self.notebook.process(name) for name in parse(self.kill_line, line).names]:
             process.kill()
             print(f"{process.name} (pid {process.pid}) ended")
-
-
-def parse(magic: Any, line: str) -> Any:
-    """The arguments of a magic's line. Raises PersonError with what is right."""
-    parser = parser_of(magic)
-    name = "%" + parser.prog.lstrip("%") if magic.__name__ != "agent_cell" else "%%agent"
-    step = f"See `{name}?`."
-    try:
-        return parser.parse_args(shlex.split(line))
-    except ValueError as error:
-        raise PersonError(str(error), place=name, right="quotes come in pairs", step=step) from None
-    except UsageError as error:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
-        near = difflib.get_close_matches(wrong, flags, 1)
-        raise PersonError(str(error), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
-
-
-def parser_of(magic: Any) -> MagicArgumentParser:
-    """The argparse parser of a magic."""
-    function = getattr(magic, "__func__", magic)
-    found = getattr(function, "parser", None)
-    return found if found is not None else construct_parser(function)
-
-
-def _choice(args: Any) -> Choice:
-    if args.max_steps is not None and args.max_steps < 1:
-        raise PersonError(f"--max-steps {args.max_steps}", right="at least one request is needed")
-    return Choice(
-        program=args.program, model=args.model, provider=args.provider, base_url=args.base_url, system=args.system, max_steps=args.max_steps
-    )

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
-from llmproc_nb.core.errors import PersonError, ProgramError, ToolDeclarationError
+from llmproc_nb.core.doors import Recorded
+from llmproc_nb.core.errors import LogError, PersonError, ProgramError, ToolDeclarationError
 from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
-from llmproc_nb.core.machine import Recorded
+from llmproc_nb.core.visible import one_line
 from llmproc_nb.drivers import jsonl
-from llmproc_nb.drivers.table import LateDrivers, load
+from llmproc_nb.drivers.table import load
 
 if TYPE_CHECKING:
     from llmproc_nb.notebook.notebook import Notebook
 
-FRAMES = ("calls", "messages", "tools", "processes", "events")
+LAST_WORDS_CHARS = 80
+FRAMES = ("calls", "messages", "tools", "processes", "fds", "events")
 
 
 def open_machine(notebook: Notebook) -> api.Machine:
@@ -38,9 +41,27 @@ def open_machine(notebook: Notebook) -> api.Machine:
             raise PersonError(f"there is no recording {path}", right="`%agent --mode record` makes one, `auto` makes what is missing")
     stores = [store] if store is not None else []
     if mode in ("record", "auto") and path is not None:
+        _check_free(path, mode)
         stores.append(jsonl.RecordingStore(path, mode))
     kept: Store | None = jsonl.Tee(*stores) if len(stores) > 1 else stores[0] if stores else None
-    return api.Machine(LateDrivers(lambda: os.environ), store=kept, recorded=recorded, opened=opened)
+    return api.Machine(api.drivers_for(store), store=kept, recorded=recorded, opened=opened)
+
+
+def _check_free(path: Path, mode: str) -> None:
+    """Say at once that nothing can be written here, most of all because another kernel does; in mode `auto` it may never be needed."""
+    if not path.exists():
+        return
+    store = jsonl.JsonlStore(path)
+    try:
+        store.flush()
+    except LogError as error:
+        found = f"{error.found}".replace("the log", "the recording")
+        if mode == "record":
+            step = "Choose another name with --recording, or shut that kernel down."
+            raise PersonError(found, place=str(path), right="one kernel at a time records into a file", step=step) from None
+        print(f"{path}: {found}; what it has is replayed, an answer that is not in it cannot be added")
+    finally:
+        store.close()
 
 
 def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:
@@ -75,10 +96,11 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
     if (settings.mode, settings.recording) == (mode, recording):
         return
     if machine is not None and machine.processes:
+        flags = f"--mode {mode}" + (f" --recording {recording}" if recording else "")
         raise PersonError(
             f"processes run in mode {settings.mode!r} already",
             right="a mode is chosen before the first one starts",
-            step="Restart the kernel.",
+            step=f"Restart the kernel and run `%agent {flags}` before the first %%agent cell.",
         )
     before = settings.mode, settings.recording
     settings.mode, settings.recording = mode, recording
@@ -90,10 +112,18 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
         raise
 
 
+def mode_is_taken(mode: str, name: str, value: str) -> str:
+    """What to say to somebody who sets an option of the mode while processes run."""
+    return (
+        f"processes run in mode {mode!r} already; {name} is chosen before the first one starts. "
+        f"Restart the kernel and run `%agent --{name} {value}` before the first %%agent cell."
+    )
+
+
 def resume(notebook: Notebook, log: str) -> Any:
     """Bring back the processes of an earlier run; gives a table of what was open in each."""
-    from llmproc_nb.notebook.completion import shown_names, tool_names
-    from llmproc_nb.notebook.facts import Table
+    from llmproc_nb.notebook.completion import shown_names
+    from llmproc_nb.notebook.offer import tool_names
 
     logfile = load("llmproc_nb.drivers.logfile:LogFile")(log) if log else _newest_log(notebook)
     namespace = shown_names(notebook.ip)
@@ -102,11 +132,31 @@ def resume(notebook: Notebook, log: str) -> Any:
     for one in found:
         if one.process is not None:
             notebook.ip.user_ns[one.name] = one.process
-    rows = [
-        (one.name, *_listed(one.finished, one.unknown, one.never_started, one.missing_tools), one.unanswered, one.fault) for one in found
+    return _resumed_table(found, empty=f"no process was alive when {logfile.path.name} ended")
+
+
+def _resumed_table(found: Iterable[Any], empty: str) -> Any:
+    """Where each process stands, and what was open in it; nothing is said of what was open in none."""
+    from llmproc_nb.notebook.facts import Table
+
+    facts = [
+        {
+            "process": one.name,
+            "messages": one.process.head.depth if one.process is not None else None,
+            "last words": one_line(one.process.get_last_message(), LAST_WORDS_CHARS) if one.process is not None else None,
+            "tools that had finished": ", ".join(one.finished),
+            "tools of unknown effect": ", ".join(one.unknown),
+            "tools that never started": ", ".join(one.never_started),
+            "functions to supply": ", ".join(one.missing_tools),
+            "linked programs not found": ", ".join(one.missing_links),
+            "not answered, ask again": one.unanswered,
+            "fault": one.fault,
+        }
+        for one in found
     ]
-    columns = ("process", "finished", "unknown", "never started", "functions to supply", "not answered", "fault")
-    return Table(columns, rows, empty=f"no process was alive when {logfile.path.name} ended")
+    always = ("process", "messages", "last words")
+    columns = [name for name in facts[0] if name in always or any(row[name] for row in facts)] if facts else []
+    return Table(columns, ([None if row[name] == "" else row[name] for name in columns] for row in facts), empty=empty)
 
 
 def _as_tool(function: Any) -> Any:
@@ -115,10 +165,6 @@ def _as_tool(function: Any) -> Any:
         return load("llmproc_nb.drivers.schema:tool")(function)
     except ToolDeclarationError:
         return None
-
-
-def _listed(*names: tuple[str, ...]) -> list[str | None]:
-    return [", ".join(some) or None for some in names]
 
 
 def _newest_log(notebook: Notebook) -> Any:
@@ -133,10 +179,16 @@ def _newest_log(notebook: Notebook) -> Any:
     raise PersonError("there is no log of an earlier run", place=str(folder / jsonl.FOLDER), right="`%agent --resume FILE` takes any log")
 
 
-def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None) -> Any:
+def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None, step: int | None = None) -> Any:
     """One of the frames of this kernel's log, or of another one."""
     from llmproc_nb.notebook.frames import frames, read_log
 
+    if frame == "seen":
+        from llmproc_nb.notebook.seen import seen
+
+        return seen(file or notebook.machine, step, process=name)
+    if step is not None:
+        raise PersonError(f"{frame} has no steps", place="%log", right="`%log seen 7` shows what went out with request 7")
     if frame not in FRAMES:
         raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)}")
     made = read_log(file).frames() if file else frames(notebook.machine.log.events)

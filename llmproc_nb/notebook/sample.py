@@ -29,6 +29,11 @@ def sampled(value: Any) -> bool:
     return _kind(value) is not None
 
 
+def is_frame(value: Any) -> bool:
+    """Whether this is a pandas frame, which has rows to page through."""
+    return _kind(value) == "frame" and hasattr(value, "to_csv")
+
+
 def sample_text(value: Any, label: str, budget_tokens: int) -> str:
     """The value's shape, types and a sample, in about that many tokens."""
     title = f"{label}: " if label else ""

@@ -11,12 +11,18 @@ from llmproc_nb.core.event import (
     Asked,
     AttemptFailed,
     Called,
+    Compacted,
+    Decided,
     Declared,
+    FdOpened,
     Killed,
+    Merged,
     Moved,
+    Offered,
     Opened,
     ReaderFailed,
     Replied,
+    Sent,
     Started,
     Stopped,
     ToolRan,
@@ -52,10 +58,21 @@ def _failed(event: AttemptFailed) -> str:
     return _short(f"attempt {event.attempt}, {then}: {event.text}")
 
 
-_WORDS: dict[type, Callable[[Any], str]] = {
+def _started(event: Started) -> str:
+    return _short(f"{event.name} on {event.provider}" + (f" ({event.origin})" if event.origin != "start" else ""))
+
+
+def _decided(event: Decided) -> str:
+    changed = ", with other arguments" if event.arguments is not None else ""
+    said = f": {event.reason}" if event.reason else ""
+    return _short(f"{event.name} {'allowed' if event.allowed else 'refused'} by {event.by or 'nobody'}{changed}{said}")
+
+
+WORDS: dict[type, Callable[[Any], str]] = {
     Opened: lambda event: _short(f"run {event.run} {event.notebook or ''}".strip()),
     Declared: lambda event: _short(f"{event.model}, {len(event.tools)} tools"),
-    Started: lambda event: _short(f"{event.name} on {event.provider}"),
+    Offered: lambda event: _short(f"servers offer {len(event.tools)} tools"),
+    Started: _started,
     Appended: _appended,
     Called: lambda event: "a call began",
     Asked: lambda event: f"attempt {event.attempt}" if event.attempt > 1 else "asked",
@@ -63,6 +80,11 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Replied: _replied,
     ToolStarted: lambda event: _short(f"{event.name} {event.arguments[:MAX_SUMMARY]}"),
     ToolRan: lambda event: _short(f"{event.name} {event.outcome}: {event.result.text[:MAX_SUMMARY]}"),
+    FdOpened: lambda event: _short(f"fd:{event.number} {event.label}, {event.chars} characters"),
+    Decided: _decided,
+    Sent: lambda event: _short(event.text[: 2 * MAX_SUMMARY]),
+    Merged: lambda event: f"process {event.child} came home",
+    Compacted: lambda event: _short(f"{event.left_out} messages told in short ({event.policy})"),
     Moved: lambda event: event.reason,
     Stopped: lambda event: _short(f"{event.reason}: {event.error}" if event.error else event.reason),
     Killed: lambda event: "killed",
@@ -73,4 +95,4 @@ _WORDS: dict[type, Callable[[Any], str]] = {
 
 def summary(event: AnyEvent) -> str:
     """The event in at most about 100 characters."""
-    return _WORDS[type(event)](event)
+    return WORDS[type(event)](event)

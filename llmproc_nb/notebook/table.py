@@ -33,17 +33,23 @@ def error_html(error: BaseException | str) -> str:
     return frame_html(line_html(words, strong=True))
 
 
-def dry_run_bundle(body: dict[str, Any], tokens: int | None = None, cost_usd: float | None = None) -> dict[str, Any]:
-    """A request as it would be sent. Strings of more than 4,000 characters (pictures) are cut and say how long they are."""
+def dry_run_bundle(
+    body: dict[str, Any], tokens: int | None = None, cost_usd: float | None = None, *, target: str = "", notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A request as it would be sent. Strings of more than 4,000 characters (pictures) are shortened, which is said."""
     cost = "cost unknown" if cost_usd is None else f"about ${cost_usd:.4f} to read"
     size = "tokens unknown" if tokens is None else f"about {tokens:,} input tokens"
-    title = f"dry run: nothing was sent; {size}, {cost}"
-    text = json.dumps(_shortened(body), indent=2, ensure_ascii=False, default=str)
+    title = f"dry run, nothing was sent: {', '.join((*((target,) if target else ()), size, cost))}"
+    shown = _shortened(body)
+    text = json.dumps(shown, indent=2, ensure_ascii=False, default=str)
+    if text != json.dumps(body, indent=2, ensure_ascii=False, default=str):
+        notes = (*notes, f"texts of more than {MAX_STRING_CHARS:,} characters are shortened here; `_.body` is the whole request")
+    lines = [title, *notes]
     return {
-        "text/plain": f"{title}\n{visible(text)}",
-        "text/markdown": f"**{escape_markdown(title)}**\n\n{code_block(text, 'json')}",
+        "text/plain": "\n".join([*map(visible, lines), visible(text)]),
+        "text/markdown": "\n\n".join([f"**{escape_markdown(title)}**", *map(escape_markdown, notes), code_block(text, "json")]),
         "text/html": frame_html(
-            line_html(title),
+            *map(line_html, lines),
             folded_html(f"the request, {len(text):,} characters", f'<pre style="{PRE}">{escape_code(text)}</pre>', opened=True),
         ),
     }

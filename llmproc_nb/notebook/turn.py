@@ -5,13 +5,15 @@ Here: collecting. Not here: how it looks (view).
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from llmproc_nb.core.approval import PERSON, Decision
 from llmproc_nb.core.errors import LlmprocError
-from llmproc_nb.core.event import AnyEvent, AttemptFailed, Replied, ToolRan, ToolStarted, Warned
+from llmproc_nb.core.event import AnyEvent, AttemptFailed, Decided, Replied, ToolRan, ToolStarted, Warned
 from llmproc_nb.core.message import Image, Opaque, Text, Thinking, ToolCall, ToolResult
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult, ToolRun
@@ -45,10 +47,12 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pieces(result: RunResult) -> list[Said | Used]:
-    """The pieces of a finished call, in order."""
-    runs = {run.result.call_id: run for run in result.tool_calls}
+    """The pieces of a finished call, in order; what the model itself left behind by a goto comes first, for it happened first."""
+    runs: defaultdict[str, deque[ToolRun]] = defaultdict(deque)
+    for run in result.tool_calls:
+        runs[run.result.call_id].append(run)  # a branch may use an id again that another one has
     found: list[Said | Used] = []
-    for node in result.nodes:
+    for node in (*result.left, *result.nodes):
         if node.message.role != "assistant":
             continue
         for part in node.message.parts:
@@ -57,7 +61,7 @@ def pieces(result: RunResult) -> list[Said | Used]:
             elif isinstance(part, Thinking) and (part.text or part.redacted):
                 found.append(Said(text=part.text or "(hidden by the provider)", thinking=True))
             elif isinstance(part, ToolCall):
-                found.append(_used(part, runs.get(part.id)))
+                found.append(_used(part, runs[part.id].popleft() if runs[part.id] else None))
             elif isinstance(part, Opaque):
                 found.append(_hosted(part))
     return _joined(found)
@@ -145,7 +149,7 @@ class Turn:
 
     def __init__(self, *, process: str, program: str = "", provider: str = "", model: str = "", scripted: bool = False) -> None:
         self.head = Head(process=process, program=program, provider=provider, model=model, scripted=scripted)
-        self.note = ""
+        self.note = self.hint = ""
         self.warnings: list[str] = []
         self.result: RunResult | None = None
         self.error: str | None = None
@@ -193,6 +197,8 @@ class Turn:
         elif isinstance(event, AttemptFailed):
             wait = "given up" if event.retry_in_s is None else f"again in {event.retry_in_s:.1f} s"
             self.note = f"attempt {event.attempt}: {event.text} {wait}"
+        elif isinstance(event, Decided) and (not event.allowed or event.by == PERSON):
+            self.warnings.append(Decision(allowed=event.allowed, by=event.by, reason=event.reason).line(event.name))
         elif isinstance(event, Warned):
             self.warnings.append(event.text)
 

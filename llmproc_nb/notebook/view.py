@@ -1,7 +1,7 @@
-"""How a turn looks: the bundle of a finished call and of one under way.
+"""How a turn looks: the bundle of a finished call.
 
 Equal dialogs give equal bytes: no times, costs or random ids. Here: bundles. Not here: what may stand in HTML or Markdown (html,
-markdown), what came in (turn), small tables and requests (table).
+markdown), what came in (turn), a call under way (progress), small tables and requests (table).
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from llmproc_nb.core.message import clean
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.visible import capped, one_line, visible
 from llmproc_nb.notebook.fragment import arguments_line, badge, body_html, frame_html, head_html, line_html
-from llmproc_nb.notebook.html import markdown_html
 from llmproc_nb.notebook.markdown import code_span, escape_markdown, neutral
-from llmproc_nb.notebook.table import dry_run_bundle, error_html, table_html
-from llmproc_nb.notebook.turn import Growing, Head, Said, Turn, Used, pieces
-
-__all__ = ["TURN_TYPE", "Turn", "bundle", "dry_run_bundle", "error_html", "live_bundle", "table_html", "visible"]
+from llmproc_nb.notebook.turn import Head, Said, Used, pieces
 
 TURN_TYPE = "application/vnd.llmproc.turn+json"
 MAX_TEXT_CHARS = 1_000_000
 MAX_RESULT_CHARS = 2000
 MAX_CALLS = 100
-LIVE_HTML_BYTES = 3000
-LIVE_PIECES = 5
 
 _STOPS = {
     "max_tokens": "cut off: the answer reached its token limit",
@@ -48,18 +42,8 @@ def bundle(result: RunResult, notes: Sequence[str] = ()) -> dict[str, Any]:
     A replayed call looks as it did when it was recorded, so that a notebook can be compared strictly; the frames say what was replayed.
     """
     head = Head(process=result.process, program=result.program, provider=result.provider, model=result.model, scripted=result.scripted)
-    made = _bundle(head, pieces(result), badge(result.scripted), _stop_line(result), "", (*result.notes, *notes))
+    made = whole_bundle(head, pieces(result), badge(result.scripted), _stop_line(result), "", (*result.notes, *notes))
     return {**made, TURN_TYPE: _data(result)}
-
-
-def live_bundle(turn: Turn) -> dict[str, Any]:
-    """A call under way: its last few pieces, in at most a few thousand bytes however long it is. Whole when the turn has ended."""
-    if turn.result is not None:
-        return bundle(turn.result, turn.warnings)
-    mark = badge(turn.head.scripted)
-    if turn.error is not None:
-        return _bundle(turn.head, list(turn.pieces()), mark, "", turn.error, turn.warnings)
-    return {"text/plain": _live_plain(turn, mark), "text/html": _live_html(turn, mark)}
 
 
 def _stop_line(result: RunResult) -> str:
@@ -71,7 +55,8 @@ def _stop_line(result: RunResult) -> str:
     return f"{words}: {visible(result.detail)}" if result.detail else words
 
 
-def _bundle(head: Head, found: list[Said | Used], mark: str, stop: str, error: str, notes: Sequence[str]) -> dict[str, Any]:
+def whole_bundle(head: Head, found: list[Said | Used], mark: str, stop: str, error: str, notes: Sequence[str]) -> dict[str, Any]:
+    """The pieces of a turn in every form, with what else there is to say about it."""
     shown, left_out = _bounded(found)
     lines = [*((stop,) if stop else ()), *((error,) if error else ()), *left_out, *notes]
     return {
@@ -117,12 +102,13 @@ def call_line(piece: Used, limit_chars: int = 120) -> str:
     return f"{one_line(piece.name, 80)}({arguments_line(piece.arguments, limit_chars)}): {piece.outcome}{size}{images}"
 
 
-def _title(head: Head, mark: str) -> str:
+def title_line(head: Head, mark: str) -> str:
+    """Who answers, and whether that is a script."""
     return f"{one_line(head.process, 80)} ({mark})" if mark else one_line(head.process, 80)
 
 
 def _plain(head: Head, shown: list[Said | Used], mark: str, lines: Sequence[str]) -> str:
-    title = _title(head, mark)
+    title = title_line(head, mark)
     made = [f"[{call_line(piece)}]" if isinstance(piece, Used) else visible(piece.text) for piece in shown if _is_said(piece)]
     made += [f"[{visible(line)}]" for line in lines]
     if not made:
@@ -196,58 +182,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list) else value
-
-
-# under way
-
-
-def _live_plain(turn: Turn, mark: str) -> str:
-    parts = turn.parts()
-    last = parts[-1] if parts else None
-    if isinstance(last, Used):
-        words = f"[{call_line(last, 80)}]"
-    elif last is not None:
-        words = ("thinking: " if last.thinking else "") + ("… " if last.length > 200 else "") + " ".join(visible(last.tail(200)).split())
-    else:
-        words = "asked"
-    note = f" [{one_line(turn.note, 150)}]" if turn.note else ""
-    return f"{_title(turn.head, mark)}: {words}{note} …"
-
-
-def _live_html(turn: Turn, mark: str) -> str:
-    parts = turn.parts()
-    made: list[str] = []
-    room = LIVE_HTML_BYTES
-    for part in reversed(parts[-LIVE_PIECES:]):
-        shown = line_html(call_line(part, 80)) if isinstance(part, Used) else _tail_html(part, max(room, 300))
-        room -= len(json.dumps(shown, ensure_ascii=False).encode())
-        made.append(shown)
-        if room <= 0:
-            break
-    earlier = len(parts) - len(made)
-    start = [line_html(f"… {earlier} earlier part{'s' * (earlier > 1)}")] if earlier else []
-    waiting = one_line(turn.note, 150) if turn.note else "" if parts else "asked …"
-    notes = [line_html(one_line(text, 150)) for text in turn.warnings[-2:]]
-    return frame_html(head_html(turn.head, mark), *start, *reversed(made), line_html(waiting), *notes)
-
-
-def _tail_html(part: Growing, limit_bytes: int) -> str:
-    """The end of a text that grows, as HTML of about that many bytes at most."""
-    limit = min(limit_bytes, 400) if part.thinking else limit_bytes
-    chars = max(60, int(limit * 0.8))
-    while True:
-        tail = part.tail(chars)
-        note = line_html(f"… {part.length - len(tail):,} characters before") if len(tail) < part.length else ""
-        made = note + (line_html(f"thinking: {' '.join(visible(tail).split())}") if part.thinking else _tail_body(part, tail))
-        size = len(json.dumps(made, ensure_ascii=False).encode())
-        if size <= limit or chars <= 60:
-            return made
-        chars = max(60, min(chars, len(tail)) * limit * 9 // (size * 10))
-
-
-def _tail_body(part: Growing, tail: str) -> str:
-    if len(tail) < part.length:
-        inside_code = (part.fences - tail.count("```")) % 2 == 1
-        if inside_code:
-            tail = f"```\n{tail}"
-    return markdown_html(tail)

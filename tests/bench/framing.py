@@ -1,4 +1,4 @@
-"""What frames cost: a log of 100,000 events on disk, read, and turned into the five frames."""
+"""What frames cost: a log of 100,000 events on disk, read, and turned into the six frames."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def bench(*, quick: bool = False) -> Table:
         columns=["CPU ms", "events/s"],
         rows={
             "read the file": [read, 1000 * count / read],
-            "make the five frames": [framed, 1000 * count / framed],
+            "make the six frames": [framed, 1000 * count / framed],
             "both": [read + framed, 1000 * count / (read + framed)],
             "compute every node's id again": [checked, 1000 * count / checked],
         },

@@ -23,6 +23,9 @@ BENCHES = {
     "log": "logs",
     "frames": "framing",
     "stream": "streaming",
+    "forks": "forks",
+    "fanout": "fanout",
+    "fds": "fds",
 }
 """Name to module."""
 

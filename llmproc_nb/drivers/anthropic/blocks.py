@@ -13,7 +13,8 @@ import msgspec
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import AnyPart, Document, Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult
-from llmproc_nb.core.tool import read_arguments
+from llmproc_nb.core.tool import EMPTY_RESULT, read_arguments
+from llmproc_nb.core.wire import plain_name
 
 API = "anthropic"
 CACHE_CONTROL = {"type": "ephemeral"}
@@ -81,7 +82,7 @@ def _plain_block(part: AnyPart, own: bool) -> _Block | None:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text} if part.text.strip() else None  # the API refuses texts without a word
     if isinstance(part, ToolCall):
-        return {"type": "tool_use", "id": _id(part.id), "name": part.name, "input": _input(part.arguments)}
+        return {"type": "tool_use", "id": _id(part.id), "name": plain_name(part.name), "input": _input(part.arguments)}
     if isinstance(part, ToolResult):
         return _result(part, own)
     if isinstance(part, Thinking):
@@ -105,10 +106,11 @@ def _thinking(part: Thinking) -> _Block | None:
 def _result(part: ToolResult, own: bool) -> _Block:
     content = [form for piece in part.content if (form := _block(piece, own=own))]
     block: _Block = {"type": "tool_result", "tool_use_id": _id(part.call_id)}
+    if part.is_error:
+        content = content or [{"type": "text", "text": EMPTY_RESULT}]  # the API refuses an error that says nothing
+        block["is_error"] = True
     if content:
         block["content"] = content
-    if part.is_error:
-        block["is_error"] = True
     return block
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, ProgramError, ProviderError
+from llmproc_nb.core.fault import sdk_fault
 from llmproc_nb.core.provider import Config, Draft, Reply, Request
-from llmproc_nb.core.wire import sdk_fault, sendable
+from llmproc_nb.core.wire import requests_left, sendable
 from llmproc_nb.drivers.anthropic import wire
 from llmproc_nb.drivers.anthropic.answer import read
 from llmproc_nb.drivers.anthropic.blocks import API
@@ -63,13 +64,14 @@ class AnthropicProvider:
         """The whole reply; see the door. What came before an error stays in the draft."""
         draft.api = self.api
         place = f"{self.name} {request.config.model}"
-        headers = request.config.settings.headers
+        headers = wire.headers(request.config.settings)
         collector = Collector(draft, place)
         try:
             client = await self._connected(headers)
             response = await self._send(client, request, headers)
+            draft.requests_left = requests_left(response.headers)
             try:
-                await read(response, collector, place)
+                await read(response, collector)
             finally:
                 await response.aclose()
         except ProviderError as error:

@@ -1,6 +1,6 @@
 """What the API answers, collected: events to a draft. Pure.
 
-Here: the collector, stop reasons and token counts. Not here: bytes (events), connections and their faults (driver).
+Here: the collector, stop reasons and token counts. Not here: what kind of answer it is (answer), connections and their faults (driver).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.errors import GarbledReply
+from llmproc_nb.core.fault import fault
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.provider import Draft, Stop
+from llmproc_nb.core.sse import cleaned
 from llmproc_nb.core.usage import Usage
-from llmproc_nb.core.wire import fault
-from llmproc_nb.drivers.anthropic.events import Event, cleaned
+
+Event = dict[str, Any]
 
 _STOPS: dict[str, Stop] = {
     "end_turn": "end_turn",
@@ -58,6 +60,14 @@ class Collector:
             self.done = True
         elif kind == "error":
             raise self._error(event)
+
+    def feed_words(self, index: int, text: str) -> None:
+        """Take a piece of text for a block, which is what nearly every event brings."""
+        key = self._keys.get(index)
+        if key is None or "body" in self._draft.fields(key):
+            self._delta({"index": index, "delta": {"type": "text_delta", "text": text}})
+        else:
+            self._draft.write(key, text)
 
     def feed_whole(self, message: Event) -> None:
         """Take an answer that came in one piece, from a gateway that does not stream."""

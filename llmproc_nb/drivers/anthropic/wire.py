@@ -13,7 +13,7 @@ import msgspec
 
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.provider import Config, Request, Settings, ToolSpec
-from llmproc_nb.core.wire import Fragments, grown
+from llmproc_nb.core.wire import Fragments, Joined, ended, grown
 from llmproc_nb.drivers.anthropic.blocks import CACHE_CONTROL, message_form, text_blocks
 
 DEFAULT_MAX_TOKENS = 8192
@@ -22,12 +22,7 @@ DEFAULT_MAX_TOKENS = 8192
 VERTEX_VERSION = "2026-10-21"
 """What the SDK writes into the body for Vertex, where the API's version is no header."""
 
-SETTLED_NODES = 64
-"""A dialog grows at its end: whole runs of so many messages before the end are kept joined, as one piece."""
-
-RECENT_PREFIXES = 16
-"""Of so many dialogs the settled part is kept."""
-
+BETA_HEADER = "anthropic-beta"
 BREAKPOINTS = 4
 FAR_BLOCKS = 18
 """The API looks back 20 blocks from a breakpoint for an older entry; beyond this one more breakpoint stands in between."""
@@ -55,6 +50,16 @@ def left_out(settings: Settings, model: str) -> tuple[str, ...]:
     return tuple(name for name in _SAMPLING if getattr(settings, name) is not None)
 
 
+def headers(settings: Settings) -> dict[str, str]:
+    """The headers a person wants, with the betas of the body, where the SDK's own methods take them."""
+    betas = settings.body.get("betas")
+    betas = [betas] if isinstance(betas, str) else betas
+    if not betas or not isinstance(betas, list):
+        return settings.headers
+    named = next((name for name in settings.headers if name.lower() == BETA_HEADER), BETA_HEADER)
+    return {**settings.headers, named: ",".join(filter(None, (settings.headers.get(named), *map(str, betas))))}
+
+
 class Wire:
     """Bodies of requests. What a message or a config becomes is made once; a longer dialog costs little more than a short one."""
 
@@ -64,7 +69,7 @@ class Wire:
         self._marked = Fragments(lambda node: message_form(node.message, marked=True))
         self._system = Fragments(lambda node: text_blocks(node.message))
         self._system_marked = Fragments(lambda node: text_blocks(node.message, marked=True))
-        self._prefixes: dict[Node, tuple[bytes, ...]] = {}
+        self._settled = Joined(self._plain, self._marked)
         self._configs: dict[tuple[str, bool], bytes] = {}
 
     def body(self, request: Request) -> bytes:
@@ -81,61 +86,57 @@ class Wire:
         if system:
             pieces += (b',"system":[', system, b"]")
         if "messages" not in settings.body:
-            marks = self._breakpoints(path, start, BREAKPOINTS - 1 - _own_breakpoints(settings)) if caching else []
-            settled, rest = self._message_forms(path, start, marks)
+            most = max(0, BREAKPOINTS - 1 - _own_breakpoints(settings)) if caching else 0
             pieces.append(b',"messages":[')
-            return b"".join(pieces), *settled, rest + b"]}"
+            return b"".join(pieces), *ended(self._messages(request, start, most), b"]}")
         pieces.append(b"}")
         return (b"".join(pieces),)
 
     def _system_forms(self, nodes: Sequence[Node], caching: bool) -> bytes:
         nodes = [node for node in nodes if self._system[node]]
         if not nodes or not caching:
-            return self._system.join(nodes)
+            return b",".join(map(self._system.__getitem__, nodes))
         return b",".join([*map(self._system.__getitem__, nodes[:-1]), self._system_marked[nodes[-1]]])
 
-    def _message_forms(self, path: Sequence[Node], start: int, marks: Sequence[int]) -> tuple[tuple[bytes, ...], bytes]:
-        """The messages that are settled, in pieces, and the last ones, with the comma before them."""
-        settled_to = self._settled_to(start, min(marks, default=len(path)))
-        settled = self._settled(path, start, settled_to)
-        last = [(self._marked if at in marks else self._plain)[path[at]] for at in range(settled_to, len(path))]
-        rest = b",".join(filter(None, last))
-        return settled, b"," + rest if settled and rest else rest
+    def _messages(self, request: Request, start: int, most: int) -> tuple[bytes, ...]:
+        """The messages in pieces, with so many breakpoints at most; those from the first that moves with each request on are made anew."""
+        path, shared = request.path, _place_of(request.shared, request.path)
+        marks = self._breakpoints(path, start, shared)[:most]
+        moving = min((at for at in marks if at > shared), default=len(path))
+        settled = self._settled(path, start, moving, sorted(at for at in marks if at <= shared))
+        last = ((self._marked if at in marks else self._plain)[path[at]] for at in range(moving, len(path)))
+        return grown(settled, b",".join(filter(None, last)))
 
-    def _settled_to(self, start: int, end: int) -> int:
-        return max(start, end - (end - start) % SETTLED_NODES)
+    def _breakpoints(self, path: Sequence[Node], start: int, shared: int) -> list[int]:
+        """Where breakpoints go, the most needed first: the end, the end of what siblings share, the ends of the requests before these.
 
-    def _settled(self, path: Sequence[Node], start: int, end: int) -> tuple[bytes, ...]:
-        """The plain forms of path[start:end], made from those of the request before and kept for the next one."""
-        if end <= start:
-            return ()
-        known = end
-        while known > start and path[known - 1] not in self._prefixes:
-            known -= SETTLED_NODES
-        if known == end:
-            return self._prefixes[path[end - 1]]
-        before = self._prefixes.pop(path[known - 1]) if known > start else ()
-        made = grown(before, self._plain.join(path[known:end]))
-        self._prefixes[path[end - 1]] = made
-        if len(self._prefixes) > RECENT_PREFIXES:
-            self._prefixes.pop(next(iter(self._prefixes)))
-        return made
-
-    def _breakpoints(self, path: Sequence[Node], start: int, most: int) -> list[int]:
-        """Where breakpoints go, the most needed first: the end, the end of the request before, and one in between where these are far."""
+        Those up to `shared` depend on nothing after it, so that siblings send the same bytes; below `start` nothing is shared.
+        """
         last = self._cacheable(path, len(path) - 1, start)
-        reply = next((at for at in range(len(path) - 1, start - 1, -1) if path[at].message.role == "assistant"), start)
-        before = self._cacheable(path, min(reply, last) - 1, start)
-        found = [at for at in (last, before) if at >= start]
-        if len(found) == 2 and (between := self._between(path, before, last)) > before:
-            found.append(between)
-        return found[: max(0, most)]
+        before = self._before(path, last, start)
+        common = self._cacheable(path, shared, start)
+        found = [last, common]
+        if common >= start:
+            if self._is_far(path, earlier := self._before(path, common, start), common):
+                found.append(earlier)
+            before = max(before, common)
+        found.append(before)
+        if before >= start and self._is_far(path, before, last):
+            found.append(self._between(path, before, last))
+        return [at for at in dict.fromkeys(found) if at >= start]
+
+    def _before(self, path: Sequence[Node], at: int, start: int) -> int:
+        """The end of the request before the one that ends here: what comes before the last reply."""
+        reply = next((near for near in range(at, start - 1, -1) if path[near].message.role == "assistant"), start)
+        return self._cacheable(path, reply - 1, start)
+
+    def _is_far(self, path: Sequence[Node], first: int, last: int) -> bool:
+        """Whether the API, looking back from `last`, would not find an entry at `first`."""
+        return sum(len(node.message.parts) for node in path[first + 1 : last + 1]) > FAR_BLOCKS
 
     def _between(self, path: Sequence[Node], first: int, last: int) -> int:
-        """The place nearest to the middle, by blocks; `first` where the two are near enough."""
+        """The place nearest to the middle, by blocks."""
         counts = [len(node.message.parts) for node in path[first + 1 : last + 1]]
-        if sum(counts) <= FAR_BLOCKS:
-            return first
         passed, middle = 0, first
         for at, count in enumerate(counts, first + 1):
             middle, passed = at, passed + count
@@ -163,7 +164,7 @@ class Wire:
         body: dict[str, Any] = {"anthropic_version": VERTEX_VERSION} if self._vertex else {"model": config.model}
         body["max_tokens"] = _max_tokens(settings)
         body |= _chosen(settings, config.model)
-        own = {name: value for name, value in settings.body.items() if name != "tools"}
+        own = {name: value for name, value in settings.body.items() if name not in ("tools", "betas")}
         tools = [*map(_tool, config.tools), *settings.body.get("tools", ())]
         if tools:
             if mark_tools and _own_breakpoints(settings) < BREAKPOINTS:
@@ -174,6 +175,11 @@ class Wire:
         if isinstance(own.get("output_config"), dict):
             own["output_config"] = {**body.get("output_config", {}), **own["output_config"]}
         return {**body, **own, "stream": True}
+
+
+def _place_of(shared: Node | None, path: Sequence[Node]) -> int:
+    """Where the node stands on the path; -1 where it does not."""
+    return shared.depth if shared is not None and shared.depth < len(path) and path[shared.depth] is shared else -1
 
 
 def _own_breakpoints(settings: Settings) -> int:

@@ -29,8 +29,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def read(self, file_path: str) -> str | Image:
-        """The whole text of a file, its line ends as they are, or a picture. Raises ToolError."""
+    def read(self, file_path: str) -> str | Image | Path:
+        """The whole text of a file, its line ends as they are, or a picture; of a text too long to hold its path. Raises ToolError."""
         path = self._inside(file_path)
         name = path.name
         if name.startswith(".env") and name not in _OPEN_ENV_NAMES:
@@ -45,6 +45,8 @@ class Folder:
             raise ToolError(
                 f"{file_path!r} is no text ({len(data):,} bytes)", right="text files and PNG, JPEG, GIF and WebP pictures are possible"
             )
+        if len(data) == MAX_BYTES:
+            return path
         return data.decode("utf-8", "replace") if data else "(the file is empty)"
 
     def _bytes(self, path: Path, asked: str) -> bytes:
@@ -54,9 +56,8 @@ class Folder:
                 raise ToolError(f"{asked!r} is a folder", right="use list_dir to see what is in it")
             if not stat.S_ISREG(found.st_mode):
                 raise ToolError(f"{asked!r} is no ordinary file", right="a text file or a picture is needed")
-            if found.st_size > MAX_BYTES:
-                raise ToolError(f"{asked!r} has {found.st_size:,} bytes", right=f"files up to {MAX_BYTES:,} bytes are possible")
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return file.read(MAX_BYTES)
         except FileNotFoundError:
             raise self._missing(path, asked, "file") from None
         except OSError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.errors import ProgramError
-from llmproc_nb.core.program import Link, Program
-from llmproc_nb.drivers.files import offer, settings, surroundings, words
+from llmproc_nb.core.program import FdRules, Link, Program
+from llmproc_nb.drivers.files import compaction, offer, settings, surroundings, words
+from llmproc_nb.drivers.files.approval import approval
 from llmproc_nb.drivers.files.path import is_file, near_file, place_of
 from llmproc_nb.drivers.files.table import Findings, Table, closest
 from llmproc_nb.drivers.files.text import format_of, parse, read
@@ -78,6 +79,7 @@ def _program(data: Mapping[str, Any], folder: Path, findings: Findings, *, name:
     prompt, parameters, limits = _section(root, "prompt"), _section(root, "parameters"), _section(root, "limits")
     tools, mcp, plugins = _section(root, "tools"), _section(root, "mcp"), _section(root, "plugins")
     demo, script = _section(root, "demo"), _section(root, "script")
+    rules = root.table("approval")
 
     fields = settings.model(model, (root, prompt, parameters))
     fields |= settings.prompt(prompt, folder)
@@ -87,11 +89,15 @@ def _program(data: Mapping[str, Any], folder: Path, findings: Findings, *, name:
     wishes += surroundings.plugin_tools(plugins, wishes)
     fd_table = surroundings.either(root, plugins, "file_descriptor", "file_descriptor")
     fields["fd"], fd_wishes = surroundings.file_descriptors(fd_table, wishes)
+    if fields["fd"] is None and plugins.data.get("file_descriptor") is False:
+        fields["fd"] = FdRules(enabled=False)
     fields |= {"tools": offer.unique(tools, "builtin", wishes + fd_wishes), "mcp": servers}
     fields["hosted"] = offer.hosted(tools, fields["provider"])
+    fields["compaction"] = compaction.compaction(root.table("compaction"), fields["provider"], fields["base_url"])
     fields["linked"] = surroundings.linked(root, plugins, folder)
     fields["preload"] = surroundings.preload(surroundings.either(root, plugins, "preload", "preload_files"), folder)
     fields["env_info"] = surroundings.env_info(surroundings.either(root, plugins, "env_info", "env_info"))
+    fields["approval"] = approval(rules)
     fields |= surroundings.demo(demo)
     fields["display_name"] = _display_name(model, fields["display_name"])
     fields["script"] = _script(script, fields["provider"])

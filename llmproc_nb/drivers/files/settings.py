@@ -6,7 +6,7 @@ Not here: what the model may call (offer) and what stands around it (surrounding
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ def parameters(table: Table) -> Settings:
         effort=_effort(table),
         thinking=_thinking(table),
         output_schema=table.plain("output_schema") if table.table("output_schema") is not None else None,
-        tool_choice=table.text("tool_choice") if isinstance(table.take("tool_choice"), str) else None,
+        # a table is the API's own form and goes into the body
+        tool_choice=None if isinstance(table.take("tool_choice"), Mapping) else table.text("tool_choice"),
         headers=table.text_map("extra_headers", secret=True),
         body=_body(table),
     )
@@ -191,10 +192,13 @@ def _body(table: Table) -> dict[str, Any]:
     if "debug_tools" in table:
         table.flag("debug_tools", False)
         table.note("unserved", "debug_tools", "it has no effect; the log holds every tool call")
+    if "timeout" in table:
+        table.number("timeout")
+        table.note("unserved", "timeout", "it is no field of a request; [limits] seconds is the time of a call")
     extra = table.plain("extra_body") if table.table("extra_body") is not None else {}
     known = tuple(table.asked)
     for key in table.names():
-        if (key in known and not (key == "tool_choice" and isinstance(table.data[key], dict))) or key.lower() in words.SECRETS:
+        if (key in known and not (key == "tool_choice" and isinstance(table.data[key], Mapping))) or key.lower() in words.SECRETS:
             continue
         value = table.plain(key)
         if key in words.OWN_FIELDS:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from llmproc_nb.core import errors
 from llmproc_nb.core.program import EnvInfo, FdRules, Link, Preload, ToolWish
 from llmproc_nb.drivers.files import words
@@ -127,7 +129,7 @@ def file_descriptors(table: Table | None, tools: tuple[ToolWish, ...]) -> tuple[
     if not enabled and not asked:
         if "enabled" not in table and table.data:
             table.findings.note("unserved", f"[{table.name}]", "fds stay off: there is neither `enabled = true` nor an fd tool")
-        return None, ()
+        return msgspec.structs.replace(rules, enabled=False), ()
     return rules, added
 
 

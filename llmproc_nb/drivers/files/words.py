@@ -92,7 +92,6 @@ REQUEST_FIELDS = (
     "speed",
     "store",
     "text",
-    "timeout",
     "top_logprobs",
     "truncation",
     "user",

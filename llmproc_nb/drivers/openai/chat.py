@@ -5,18 +5,19 @@ Here: the request's body. Not here: single messages (messages), the chunks of th
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from llmproc_nb.core.errors import GarbledReply
 from llmproc_nb.core.provider import Config, Draft, Reply, Request
+from llmproc_nb.core.wire import Fragments, Joined, ended
 from llmproc_nb.drivers.openai import chunks, messages, settings
 from llmproc_nb.drivers.openai.client import Connection
-from llmproc_nb.drivers.openai.joined import Joined
 
 JSON = dict[str, Any]
+MAX_ID_CHARS = 40
 
 
 class OpenAIChat:
@@ -42,16 +43,16 @@ class OpenAIChat:
         self._official = self._connection.official
         self._max_tokens_field = max_tokens_field or ("max_completion_tokens" if self._official else "max_tokens")
         self._stream_usage = stream_usage
-        self._joined = Joined(messages.Rendering(thoughts=thoughts, extras=not self._official))
+        rendering = messages.Rendering(thoughts=thoughts, extras=not self._official, max_id_chars=MAX_ID_CHARS if self._official else None)
+        self._joined = Joined(Fragments(rendering), Fragments(partial(rendering, marked=True)))
 
     async def ask(self, request: Request, draft: Draft) -> Reply:
         """Ask, write what comes to the draft, give the whole reply. Raises a ProviderError; what came before it is in the draft."""
         place = f"{self.name} {request.config.model}"
         stream = chunks.Stream(draft, place, f"call_{request.head.id[:12]}")
-        answer = self._connection.ask("/chat/completions", self._body(request), headers=request.config.settings.headers, place=place)
-        async with aclosing(answer):
-            async for _, chunk in answer:
-                stream.take(chunk)
+        await self._connection.ask(
+            "/chat/completions", self._body(request), stream.take, headers=request.config.settings.headers, place=place
+        )
         if not stream.ended:
             raise GarbledReply("the stream ends before the reply does", place=place)
         return draft.reply()
@@ -82,8 +83,12 @@ class OpenAIChat:
         head = msgspec.json.encode(self._fields(request))
         system = request.system
         first = msgspec.json.encode({"role": "system", "content": system}) if system else b""
-        rest = self._joined(request.path)
-        return b"".join((head[:-1], b',"messages":[', first, b"," if first and rest else b"")), *rest, b"]}"
+        rest = self._joined(request.path, 0, len(request.path), self._marks(request))
+        return head[:-1] + b',"messages":[' + first + (b"," if first and rest else b""), *ended(rest, b"]}")
+
+    def _marks(self, request: Request) -> tuple[int, ...]:
+        explicit = self._official and settings.has_breakpoints(request.config.model)
+        return settings.shared_place(request.shared, request.path) if explicit else ()
 
     def _fields(self, request: Request) -> JSON:
         config, ask = request.config, request.config.settings

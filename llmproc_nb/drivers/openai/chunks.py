@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from llmproc_nb.core.errors import GarbledReply
 from llmproc_nb.core.provider import Draft, Stop
-from llmproc_nb.drivers.openai.client import stated_fault
+from llmproc_nb.core.sse import decode
+from llmproc_nb.drivers.openai.client import END_MARK, stated_fault
 from llmproc_nb.drivers.openai.usage import usage_of
 
 JSON = dict[str, Any]
@@ -27,6 +30,35 @@ _STOPS: Mapping[str, Stop | None] = {
 }
 # parts of a reply in their order: what was thought, what was said, which tools are wanted, the rest
 THOUGHTS, WORDS, CALLS, REST = (0, 0), (1, 0), 2, (3, 0)
+HALVES = frozenset({"content", "text", "arguments", "refusal", "reasoning", "reasoning_content"})
+"""The fields that hold pieces of a text."""
+
+
+class _Words(msgspec.Struct, forbid_unknown_fields=True):
+    content: str
+    role: str | None = None
+    refusal: None = None
+    tool_calls: None = None
+    reasoning_content: None = None
+
+
+class _Choice(msgspec.Struct, forbid_unknown_fields=True):
+    delta: _Words
+    index: Literal[0] = 0
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class _Plain(msgspec.Struct):
+    """What nearly every chunk is, read much faster than by its fields: the next words, and nothing else."""
+
+    choices: tuple[_Choice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
 
 
 class Stream:
@@ -44,11 +76,22 @@ class Stream:
         """Whether the reply is whole: a finish reason came, or the end mark after something was said."""
         return self.draft.raw_stop is not None or (self.done and bool(self.draft))
 
-    def take(self, chunk: Any) -> None:
-        """Take one chunk, or a whole completion. Raises the error it states."""
-        if chunk == "[DONE]":
+    def take(self, _: str, data: bytes) -> None:
+        """Take the data of one event. Raises the error it states."""
+        if data == END_MARK:
             self.done = True
             return
+        try:
+            words = _plain(data).choices[0].delta.content if WORDS in self.draft else None
+        except (ValueError, RecursionError):
+            words = None
+        if words is None:
+            self._take(decode(data, halves=HALVES))
+        else:
+            self.draft.write(WORDS, words)
+
+    def _take(self, chunk: Any) -> None:
+        """Take one chunk, or a whole completion."""
         if not isinstance(chunk, dict):
             raise GarbledReply(f"a chunk is {type(chunk).__name__}, not an object", place=self.place)
         draft = self.draft
@@ -68,9 +111,6 @@ class Stream:
 
     def _said(self, delta: JSON) -> None:
         content = delta.get("content")
-        if len(delta) == 1 and isinstance(content, str):  # what nearly every chunk is
-            self._text(content)
-            return
         self._thought(delta)
         if isinstance(content, str):
             self._text(content)

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, PersonError, ProviderError
-from llmproc_nb.core.wire import fault, sdk_fault, sendable
-from llmproc_nb.drivers.openai import sse
+from llmproc_nb.core.fault import fault, sdk_fault
+from llmproc_nb.core.sse import EventReader, sample
+from llmproc_nb.core.wire import sendable
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
+
+Take: TypeAlias = Callable[[str, bytes], None]
+"""Is given each event of an answer: its name, where it has one, and its data."""
 
 OFFICIAL_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 10.0
 DRAIN_S = 0.1
+END_MARK = b"[DONE]"
 
 
 def official_url(base_url: str | None) -> bool:
@@ -66,29 +72,29 @@ class Connection:
         self._headers = dict(headers or {})
         self._each: dict[str, Any] = {}
         self._client: openai.AsyncOpenAI | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def ask(
-        self, path: str, body: tuple[bytes, ...], *, headers: Mapping[str, str], place: str
-    ) -> AsyncGenerator[tuple[str, Any], None]:
-        """The events of the answer as (name, JSON value), `[DONE]` included as text; a whole JSON answer is one event.
+    async def ask(self, path: str, body: tuple[bytes, ...], take: Take, *, headers: Mapping[str, str], place: str) -> None:
+        """Send a request and give each event of its answer to `take`, until the end mark or the end; a whole JSON answer is one event.
 
-        Raises a ProviderError of the right kind. Closing the iterator closes the connection if the answer is not at its end.
+        Raises a ProviderError of the right kind. Whatever ends it, a connection whose answer is not at its end is closed.
         """
-        if self._client is None:
-            made = await asyncio.to_thread(self._connect)  # the SDK takes a second to import
-            self._client = self._client or made  # another request may have been first
-        client = self._client
+        client = await self._connected()
         import httpx2
         from openai import OpenAIError
 
+        content, length = sendable(body)
+        options: Any = {"headers": {**self._each, **headers, **length}}
+        address = f"{str(client.base_url).rstrip('/')}{path}"  # a whole one costs the SDK less than a path
         try:
-            async with aclosing(self._pieces(client, path, body, headers)) as pieces, aclosing(sse.events(pieces, place=place)) as found:
-                async for name, data in found:
-                    if data == b"[DONE]":
-                        await _drain(pieces)
-                        yield "", "[DONE]"
-                        return
-                    yield name, sse.decode(data, place=place)
+            response = await client.post(address, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
+            try:
+                await _read(response, take)
+            finally:
+                await response.aclose()
+        except ProviderError as error:
+            error.place = error.place or place
+            raise
         except (httpx2.DecodingError, httpx2.TooManyRedirects) as error:
             raise GarbledReply(f"the answer cannot be read ({error})", place=place) from None
         except (OpenAIError, httpx2.HTTPError, OSError) as error:  # from None: the SDK's own words may repeat a key
@@ -97,19 +103,13 @@ class Connection:
                 await self.close()  # the next request reads the key again, which may be another by then
             raise mapped from None
 
-    async def _pieces(
-        self, client: openai.AsyncOpenAI, path: str, body: tuple[bytes, ...], headers: Mapping[str, str]
-    ) -> AsyncGenerator[bytes, None]:
-        import httpx2
-
-        content, length = sendable(body)
-        options: Any = {"headers": {**self._each, **headers, **length}}
-        response = await client.post(path, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
-        try:
-            async for piece in response.aiter_bytes():
-                yield piece
-        finally:
-            await response.aclose()
+    async def _connected(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:  # connections belong to the loop they were made on
+            made = await asyncio.to_thread(self._connect)  # the SDK takes a second to import
+            if self._client is None or self._loop is not loop:  # another request may have been first
+                self._client, self._loop = made, loop
+        return self._client
 
     def _key(self) -> str | None:
         key = (self._api_key or os.environ.get(self._key_variable) or "").strip()
@@ -143,13 +143,34 @@ class Connection:
 
     async def close(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
 
 
+async def _read(response: httpx2.Response, take: Take) -> None:
+    reader = EventReader()
+    async with aclosing(response.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            for name, data in reader.feed(piece):
+                take(name, data)
+                if data == END_MARK:
+                    await _drain(pieces)
+                    return
+    for name, data in reader.end():
+        take(name, data)
+    if reader.other.startswith((b"{", b"[")):
+        take("", reader.other)
+    elif reader.other:
+        raise GarbledReply(f"the answer is no event stream: {sample(reader.other)}", right="base_url leads to the API", step="Check it.")
+    elif not reader.is_stream:
+        raise GarbledReply("the answer is empty")
+
+
 async def _drain(pieces: AsyncIterator[bytes]) -> None:
-    """Read what follows the end mark: only then can the connection be used again. What cannot be read soon is left."""
-    with suppress(TimeoutError):
+    """Read what follows the end mark: only then can the connection be used again. Whatever happens there, the reply is whole."""
+    import httpx2
+
+    with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(DRAIN_S):
             async for _ in pieces:
                 pass

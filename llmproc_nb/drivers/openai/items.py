@@ -14,10 +14,12 @@ import msgspec
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.message import AnyPart, Document, Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult
 from llmproc_nb.core.provider import Draft
-from llmproc_nb.drivers.openai.settings import data_url
+from llmproc_nb.core.wire import is_prompt, plain_name, short_id
+from llmproc_nb.drivers.openai.settings import data_url, with_breakpoint
 
 API = "openai-responses"
 JSON = dict[str, Any]
+MAX_ID_CHARS = 64
 
 _WORDS = ("text", "refusal")
 
@@ -36,13 +38,13 @@ def open_item(draft: Draft, key: int, item: JSON) -> None:
         draft.open(key, "tool", id=_call_id(item), name=str(item.get("name") or ""))
 
 
-def close_item(draft: Draft, key: int, item: JSON) -> None:
-    """Set the part of an output item that is whole, whatever came of it before."""
+def close_item(draft: Draft, key: int, item: JSON, *, begun: bool) -> None:
+    """Set the part of an output item that is whole. `begun`: it was opened before, as an item of this type."""
     kind = item.get("type")
     if kind not in ("message", "reasoning", "function_call", "custom_tool_call"):
         draft.open(key, "opaque", body=item)
         return
-    if key not in draft:
+    if not begun:
         open_item(draft, key, item)
     if kind == "message":
         text, content = _fold(item.get("content"))
@@ -51,7 +53,10 @@ def close_item(draft: Draft, key: int, item: JSON) -> None:
     elif kind == "reasoning":
         text, folded = _fold_thoughts(item)
         _set_text(draft, key, text)
-        draft.update(key, signature=item.get("encrypted_content"), extra={**_without(item, "type", "encrypted_content"), **folded})
+        sealed = item.get("encrypted_content")
+        draft.update(
+            key, signature=sealed if isinstance(sealed, str) else None, extra={**_without(item, "type", "encrypted_content"), **folded}
+        )
     else:
         arguments = item.get("arguments") if kind == "function_call" else {"input": str(item.get("input") or "")}
         _set_text(draft, key, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
@@ -112,12 +117,15 @@ def _call_id(item: JSON) -> str:
 # nodes → input items
 
 
-def render(node: Node) -> bytes:
-    """The input items of a node as JSON, joined by commas."""
+def render(node: Node, *, marked: bool = False) -> bytes:
+    """The input items of a node as JSON, joined by commas; `marked` puts a cache breakpoint at the end."""
     message = node.message
     if message.role == "system":
-        return b""
-    items = _said(message) if message.role == "assistant" else _heard(node)
+        items = [] if is_prompt(node) else [{"role": "system", "content": message.text}]
+    else:
+        items = _said(message) if message.role == "assistant" else _heard(node)
+    if marked and items:
+        items[-1] = with_breakpoint(items[-1], "input_text")
     return b",".join(map(msgspec.json.encode, items))
 
 
@@ -155,9 +163,10 @@ def _said_item(part: AnyPart, extra: JSON | None, own: bool) -> JSON | None:
             return {"type": "message", "role": "assistant", **extra, "content": _unfold(extra.get("content") or [], part.text)}
         return {"role": "assistant", "content": part.text} if part.text else None
     if isinstance(part, ToolCall):
+        named = {"call_id": short_id(part.id, MAX_ID_CHARS), "name": plain_name(part.name)}
         if extra and extra.get("type") == "custom_tool_call":
-            return {**extra, "call_id": part.id, "name": part.name, "input": _custom_input(part.arguments)}
-        return {"type": "function_call", **(extra or {}), "call_id": part.id, "name": part.name, "arguments": part.arguments}
+            return {**extra, **named, "input": _custom_input(part.arguments)}
+        return {"type": "function_call", **(extra or {}), **named, "arguments": part.arguments}
     return part.body if isinstance(part, Opaque) and own else None
 
 
@@ -190,7 +199,7 @@ def _heard(node: Node) -> list[JSON]:
 
 def _output_item(result: ToolResult, node: Node) -> JSON:
     kind = "custom_tool_call_output" if _is_custom(result.call_id, node) else "function_call_output"
-    return {"type": kind, "call_id": result.call_id, "output": _content(result.content, joint="\n")}
+    return {"type": kind, "call_id": short_id(result.call_id, MAX_ID_CHARS), "output": _content(result.content, joint="\n")}
 
 
 def _is_custom(call_id: str, node: Node) -> bool:

@@ -9,7 +9,8 @@ import msgspec
 
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult
-from llmproc_nb.drivers.openai.settings import data_url
+from llmproc_nb.core.wire import is_prompt, plain_name, short_id
+from llmproc_nb.drivers.openai.settings import data_url, with_breakpoint
 
 API = "openai-chat"
 JSON = dict[str, Any]
@@ -19,18 +20,21 @@ class Rendering:
     """How nodes become messages at one endpoint.
 
     `thoughts` names the field in which the endpoint wants its thoughts back, if it does; `extras` says whether it wants the fields of
-    its own that it gave with a tool call (signatures).
+    its own that it gave with a tool call (signatures), `max_id_chars` how long the id of a call may be.
     """
 
-    def __init__(self, *, thoughts: str | None = None, extras: bool = False) -> None:
-        self._thoughts, self._extras = thoughts, extras
+    def __init__(self, *, thoughts: str | None = None, extras: bool = False, max_id_chars: int | None = None) -> None:
+        self._thoughts, self._extras, self._max_id_chars = thoughts, extras, max_id_chars
 
-    def __call__(self, node: Node) -> bytes:
-        """The messages of a node, joined by commas."""
+    def __call__(self, node: Node, *, marked: bool = False) -> bytes:
+        """The messages of a node, joined by commas; `marked` puts a cache breakpoint at the end."""
         message = node.message
         if message.role == "system":
-            return b""
-        made = self._said(message) if message.role == "assistant" else _heard(message)
+            made: list[JSON] = [] if is_prompt(node) else [{"role": "system", "content": message.text}]
+        else:
+            made = self._said(message) if message.role == "assistant" else self._heard(message)
+        if marked and made:
+            made[-1] = with_breakpoint(made[-1], "text")
         return b",".join(map(msgspec.json.encode, made))
 
     def _said(self, message: Message) -> list[JSON]:
@@ -56,7 +60,28 @@ class Rendering:
 
     def _call(self, call: ToolCall, own: bool) -> JSON:
         extra = call.extra or {} if own and self._extras else {}
-        return {"id": call.id, "type": "function", **extra, "function": {"name": call.name, "arguments": _arguments(call)}}
+        function = {"name": plain_name(call.name), "arguments": _arguments(call)}
+        return {"id": self._id(call.id), "type": "function", **extra, "function": function}
+
+    def _id(self, call_id: str) -> str:
+        return short_id(call_id, self._max_id_chars) if self._max_id_chars else call_id
+
+    def _heard(self, message: Message) -> list[JSON]:
+        """The messages of a user or tool message: an answer to each tool call, then the rest.
+
+        Answers to tools are text here; pictures and documents in them follow in a user message.
+        """
+        made: list[JSON] = []
+        shown: list[Text | Image | Document] = []
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                words, pictures = _output(part)
+                made.append({"role": "tool", "tool_call_id": self._id(part.call_id), "content": words})
+                shown += pictures
+        shown += [part for part in message.parts if isinstance(part, Text | Image | Document)]
+        if shown:
+            made.append({"role": "user", "content": _content(shown)})
+        return made
 
     def _thought(self, message: Message) -> JSON:
         """The thoughts as the endpoint gave them, in the field it wants."""
@@ -69,30 +94,13 @@ class Rendering:
 
 
 def _arguments(call: ToolCall) -> str:
-    """The arguments as the model wrote them; what is no JSON (it was cut off) as a word of it, which servers that read it take."""
+    """The arguments as the model wrote them; what is no object (it was cut off) as a part of one, which servers that read it take."""
     try:
-        msgspec.json.decode(call.arguments)
+        if isinstance(msgspec.json.decode(call.arguments), dict):
+            return call.arguments
     except (ValueError, RecursionError):
-        return msgspec.json.encode({"INVALID_JSON": call.arguments}).decode()
-    return call.arguments
-
-
-def _heard(message: Message) -> list[JSON]:
-    """The messages of a user or tool message: an answer to each tool call, then the rest.
-
-    Answers to tools are text here; pictures and documents in them follow in a user message.
-    """
-    made: list[JSON] = []
-    shown: list[Text | Image | Document] = []
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            words, pictures = _output(part)
-            made.append({"role": "tool", "tool_call_id": part.call_id, "content": words})
-            shown += pictures
-    shown += [part for part in message.parts if isinstance(part, Text | Image | Document)]
-    if shown:
-        made.append({"role": "user", "content": _content(shown)})
-    return made
+        pass
+    return msgspec.json.encode({"INVALID_JSON": call.arguments}).decode()
 
 
 def _output(result: ToolResult) -> tuple[str, list[Text | Image | Document]]:

@@ -6,16 +6,17 @@ Here: the request's body and the events of its answer. Not here: single items (i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 
 from llmproc_nb.core.errors import GarbledReply
 from llmproc_nb.core.provider import Config, Draft, Reply, Request, Stop
+from llmproc_nb.core.sse import decode
+from llmproc_nb.core.wire import Fragments, Joined, ended
 from llmproc_nb.drivers.openai import items, settings
-from llmproc_nb.drivers.openai.client import Connection, stated_fault
-from llmproc_nb.drivers.openai.joined import Joined
+from llmproc_nb.drivers.openai.client import END_MARK, Connection, stated_fault
 from llmproc_nb.drivers.openai.usage import usage_of
 
 JSON = dict[str, Any]
@@ -40,16 +41,13 @@ class OpenAIResponses:
     def __init__(self, *, name: str = "openai", **options: Any) -> None:
         self.name = name
         self._connection = Connection(name=name, **options)
-        self._joined = Joined(items.render)
+        self._joined = Joined(Fragments(items.render), Fragments(partial(items.render, marked=True)))
 
     async def ask(self, request: Request, draft: Draft) -> Reply:
         """Ask, write what comes to the draft, give the whole reply. Raises a ProviderError; what came before it is in the draft."""
         place = f"{self.name} {request.config.model}"
         stream = Stream(draft, place)
-        answer = self._connection.ask("/responses", self._body(request), headers=request.config.settings.headers, place=place)
-        async with aclosing(answer):
-            async for name, event in answer:
-                stream.take(name, event)
+        await self._connection.ask("/responses", self._body(request), stream.take, headers=request.config.settings.headers, place=place)
         if not stream.ended:
             raise GarbledReply("the stream ends without an end of the response", place=place)
         return draft.reply()
@@ -76,7 +74,11 @@ class OpenAIResponses:
     def _body(self, request: Request) -> tuple[bytes, ...]:
         """The request in pieces of bytes: the fields made anew, the items of each node made once."""
         head = msgspec.json.encode(self._fields(request))
-        return head[:-1] + b',"input":[', *self._joined(request.path), b"]}"
+        return head[:-1] + b',"input":[', *ended(self._joined(request.path, 0, len(request.path), self._marks(request)), b"]}")
+
+    def _marks(self, request: Request) -> tuple[int, ...]:
+        explicit = self._connection.official and settings.has_breakpoints(request.config.model)
+        return settings.shared_place(request.shared, request.path) if explicit else ()
 
     def _fields(self, request: Request) -> JSON:
         config, ask = request.config, request.config.settings
@@ -122,6 +124,17 @@ def _sampling(config: Config) -> JSON:
     return {name: value for name in ("temperature", "top_p") if (value := getattr(config.settings, name)) is not None}
 
 
+class _Plain(msgspec.Struct):
+    """What nearly every event is, read faster than by its fields: the next words."""
+
+    type: Literal["response.output_text.delta"]
+    output_index: int
+    delta: str
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
+
+
 class Stream:
     """The events of one answer, written to a draft.
 
@@ -131,25 +144,35 @@ class Stream:
     def __init__(self, draft: Draft, place: str) -> None:
         self.draft, self.place = draft, place
         self.ended = False
-        self._keys: dict[Any, int] = {}
+        self._keys: dict[int | None, int] = {}
+        self._types: dict[int, Any] = {}
         self._whole: set[int] = set()
 
-    def take(self, name: str, event: Any) -> None:
-        """Take one event, or a whole response. Raises the error it states."""
-        if event == "[DONE]":
+    def take(self, name: str, data: bytes) -> None:
+        """Take the data of one event. Raises the error it states."""
+        if data == END_MARK:
             return
+        try:
+            plain = _plain(data)
+        except (ValueError, RecursionError):
+            self._take(name, decode(data, halves=("delta",)))
+        else:
+            self._write(plain.output_index, plain.delta)
+
+    def _take(self, name: str, event: Any) -> None:
+        """Take one event, or a whole response."""
         if not isinstance(event, dict):
             raise GarbledReply(f"an event is {type(event).__name__}, not an object", place=self.place)
         kind = str(event.get("type") or name)
         if kind in _DELTAS:
-            self._write(event)
+            self._write(_place(event), event.get("delta"))
         elif kind == "response.output_item.added":
             self._open(event)
         elif kind == "response.output_item.done":
-            self._close(self._key(event), event.get("item"))
+            self._close(self._key(_place(event)), event.get("item"))
         elif kind == "response.reasoning_summary_part.added":
             if event.get("summary_index"):
-                self._write({**event, "delta": "\n\n"})
+                self._write(_place(event), "\n\n")
         elif kind in _ENDS and isinstance(event.get("response"), dict):
             self._end(event["response"], kind.removeprefix("response."))
         elif kind == "error" or (not kind and event.get("error")):
@@ -159,25 +182,25 @@ class Stream:
         elif isinstance(event.get("output"), list):
             self._end(event, str(event.get("status") or "completed"))
 
-    def _key(self, event: JSON) -> int:
-        place = event.get("output_index")
+    def _key(self, place: int | None) -> int:
         if place not in self._keys:
-            self._keys[place] = place if isinstance(place, int) and place not in self._keys.values() else self._next()
+            self._keys[place] = place if place is not None and place not in self._keys.values() else self._next()
         return self._keys[place]
 
     def _next(self) -> int:
         return max(self._keys.values(), default=-1) + 1
 
     def _open(self, event: JSON) -> None:
-        place, item = event.get("output_index"), event.get("item")
+        place, item = _place(event), event.get("item")
         if self._keys.get(place) in self._whole:
             # a server that numbers all items alike: the one before is whole, so this is the next
             self._keys[place] = self._next()
         if isinstance(item, dict):
-            items.open_item(self.draft, self._key(event), item)
+            self._types[self._key(place)] = item.get("type")
+            items.open_item(self.draft, self._key(place), item)
 
-    def _write(self, event: JSON) -> None:
-        key, text = self._key(event), event.get("delta")
+    def _write(self, place: int | None, text: Any) -> None:
+        key = self._key(place)
         if key in self.draft and isinstance(text, str):
             self.draft.write(key, text)
 
@@ -185,7 +208,7 @@ class Stream:
         if not isinstance(item, dict):
             return
         self._whole.add(key)
-        items.close_item(self.draft, key, item)
+        items.close_item(self.draft, key, item, begun=key in self.draft and self._types.get(key) == item.get("type"))
         refusal = items.refusal_of(item)
         if refusal is not None:
             self.draft.stop, self.draft.detail = "refusal", refusal
@@ -202,15 +225,23 @@ class Stream:
         if status == "failed":
             raise stated_fault(response.get("error") or {"message": "the response failed"}, place=self.place)
         self.ended = True
-        for key, item in enumerate(response.get("output") or ()):
+        output = response.get("output")
+        for key, item in enumerate(output if isinstance(output, list) else ()):
             if key not in self._whole:
                 self._close(key, item)
         draft = self.draft
         draft.raw_stop = status
         if status == "incomplete":
-            draft.raw_stop = str((response.get("incomplete_details") or {}).get("reason") or status)
+            details = response.get("incomplete_details")
+            draft.raw_stop = str((details.get("reason") if isinstance(details, dict) else None) or status)
             draft.stop = _INCOMPLETE.get(draft.raw_stop, "other")
             if draft.stop == "refusal":
                 draft.detail = draft.detail or draft.raw_stop
         elif status not in ("completed", "done"):
             draft.stop = "other"
+
+
+def _place(event: JSON) -> int | None:
+    """The item an event is about, by its number in the output; None where a server does not number them."""
+    place = event.get("output_index")
+    return place if isinstance(place, int) else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.provider import Config, Settings
 
 # the families that think before they answer and take no sampling parameters; their chat-tuned siblings do not
 _REASONING = re.compile(r"^(o[1-9]\d*|gpt-(?:[5-9]|[1-9]\d)(?:\.\d+)?|codex|computer-use)(?=$|[-@:])")
+_VERSION = re.compile(r"gpt-(\d+)(?:\.(\d+))?(?=$|[-@:])")
 _CHOICES = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 
 
@@ -18,6 +20,33 @@ def is_reasoning(model: str) -> bool:
     """Whether a model is one of OpenAI's reasoning models, by its name: `gpt-5.5`, `o3-mini`, `openai/gpt-6-astra`, `ft:o4-mini:…`."""
     name = model.rpartition("/")[2].removeprefix("ft:")
     return bool(_REASONING.match(name)) and "-chat" not in name
+
+
+def has_breakpoints(model: str) -> bool:
+    """Whether a model reads and writes its prompt cache at breakpoints only: GPT-5.6 and later."""
+    version = _VERSION.match(model.rpartition("/")[2].removeprefix("ft:"))
+    return version is not None and (int(version[1]), int(version[2] or 0)) >= (5, 6)
+
+
+def shared_place(shared: Node | None, path: Sequence[Node]) -> tuple[int, ...]:
+    """Where a breakpoint goes so that siblings read what they share: at the last message before its end that is not the model's own.
+
+    The API places one by itself at the last message of the request, which each sibling has for itself.
+    """
+    if shared is None or shared.depth >= len(path) or path[shared.depth] is not shared:
+        return ()
+    return next(((at,) for at in range(shared.depth, -1, -1) if path[at].message.role in ("user", "tool")), ())
+
+
+def with_breakpoint(item: dict[str, Any], kind: str) -> dict[str, Any]:
+    """An input item or message with a cache breakpoint at its end; `kind` is the type of its texts."""
+    field = "output" if "output" in item else "content"
+    pieces = item.get(field)
+    if isinstance(pieces, str) and pieces:
+        pieces = [{"type": kind, "text": pieces}]
+    if not isinstance(pieces, list) or not pieces:
+        return item
+    return {**item, field: [*pieces[:-1], {**pieces[-1], "prompt_cache_breakpoint": {"mode": "explicit"}}]}
 
 
 def wants_thoughts(settings: Settings) -> bool:

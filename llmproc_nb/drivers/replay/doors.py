@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.errors import LogError, ReplayMiss
 from llmproc_nb.core.event import AnyEvent, Started
-from llmproc_nb.core.program import Program
+from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
 from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Usage
+from llmproc_nb.drivers.replay.plaintext import PlainText
 
 
 class LoggedDrivers:
@@ -24,6 +27,24 @@ class LoggedDrivers:
 
     def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
         return Toolset()
+
+    def link_path(self, program: Program, link: Link) -> str:
+        return ""
+
+    async def connect(self, program: Program, machine: Any, name: str) -> Any:
+        raise LogError("no server is needed to run a log again")
+
+    def preload(self, program: Program, folder: str, files: tuple[str, ...]) -> Program:
+        return program
+
+    def keep(self, pieces: Iterable[str]) -> LongText:
+        return PlainText(pieces)
+
+    def keep_file(self, path: Path) -> LongText:
+        raise LogError("no file is needed to run a log again")
+
+    def write_text(self, text: LongText, path: str, **how: Any) -> int:
+        raise LogError("no file is written when a log is run again")
 
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         return program.system, ()

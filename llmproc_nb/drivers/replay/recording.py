@@ -7,14 +7,29 @@ order of arrival. Not here: running a whole log again (reexecute), files (logfil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmproc_nb.core import errors
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.difference import config_difference, likeness, message_difference
 from llmproc_nb.core.errors import ProviderError, ReplayMiss
-from llmproc_nb.core.event import AnyEvent, Asked, AttemptFailed, Declared, Replied, Started, Stopped, ToolRan
+from llmproc_nb.core.event import (
+    AnyEvent,
+    Asked,
+    AttemptFailed,
+    Called,
+    Compacted,
+    Decided,
+    Declared,
+    FdOpened,
+    Offered,
+    Replied,
+    Started,
+    Stopped,
+    ToolRan,
+)
+from llmproc_nb.core.fd import LongText
 from llmproc_nb.core.message import Message, Opaque, Text, Thinking, ToolCall
 from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request
 from llmproc_nb.core.record import tree
@@ -27,6 +42,9 @@ STEP = "Restore what was recorded, or run it once in mode auto or record."
 class HasEvents(Protocol):
     @property
     def events(self) -> Iterable[AnyEvent]: ...
+
+
+NOT_RECORDED = "(this text was too long for the recording)"
 
 
 class Recording:
@@ -52,14 +70,23 @@ class Recording:
         self._any: dict[str, list[Answer]] = {}
         self._tools: dict[tuple[str, int], list[ToolRan]] = {}
         self._tools_given: dict[tuple[str, int, str], int] = {}
+        self._decided: dict[tuple[str, int], list[Decided]] = {}
+        self._decided_given: dict[tuple[str, int, str], int] = {}
+        self._offered: dict[str, list[tuple[int, Offered]]] = {}
+        self._fds: dict[tuple[str, int, str], list[FdOpened]] = {}
+        self._texts: dict[str, str] = {}
+        self._numbers: dict[tuple[str, str, str], list[int]] = {}
         self._asked: dict[str, list[Asked]] = {}
         self._configs: dict[str, Config] = {}
         self._broken_off: set[tuple[str, str]] = set()
         self._names: dict[int, str] = {}
+        self._windows: dict[str, int] = {}
         asked: dict[tuple[int, str], Asked] = {}
+        last: dict[int, Asked] = {}
+        calls: dict[int, int] = {}
         for event in events:
             if isinstance(event, Asked):
-                asked[event.pid, event.digest] = event
+                asked[event.pid, event.digest] = last[event.pid] = event
                 self._asked.setdefault(event.node, []).append(event)
             elif isinstance(event, Replied):
                 self._add(event.digest, event.lineage, event.sibling, event)
@@ -69,17 +96,75 @@ class Recording:
                     self._add(event.digest, question.lineage, question.sibling, event)
             elif isinstance(event, ToolRan):
                 self._tools.setdefault((event.node, event.position), []).append(event)
+            elif isinstance(event, Decided):
+                self._decided.setdefault((event.node, event.position), []).append(event)
+            elif isinstance(event, Offered):
+                self._offered.setdefault(event.lineage, []).append((calls.get(event.pid, 0), event))
+            elif isinstance(event, Called):
+                calls[event.pid] = calls.get(event.pid, 0) + 1
+            elif isinstance(event, Compacted):
+                if event.window is not None and event.pid in last:
+                    self._windows[self._configs[last[event.pid].config].model] = event.window
+            elif isinstance(event, FdOpened):
+                self._add_fd(event)
             elif isinstance(event, Declared):
                 self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
             elif isinstance(event, Started):
                 self._names[event.pid] = event.lineage
             elif isinstance(event, Stopped) and event.reason in ("interrupted", "killed"):
-                self._broken_off.add((event.node, self._names.get(event.pid, "")))
+                nodes = {event.node, last[event.pid].node} if event.pid in last else {event.node}  # what was asked aside is below it
+                self._broken_off |= {(node, self._names.get(event.pid, "")) for node in nodes}
 
     def _add(self, digest: str, lineage: str, sibling: int, answer: Answer) -> None:
         self._exact[digest, lineage, sibling] = answer
         self._asker.setdefault((digest, lineage), []).append(answer)
         self._any.setdefault(digest, []).append(answer)
+
+    def decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
+        """What was decided on a tool call; where it was decided several times (after a goto, a re-run), one after the other."""
+        anyone = self._decided.get((node_id, position)) if self.mode != "record" else None
+        if anyone is None:
+            return None
+        found = [event for event in anyone if self._names.get(event.pid) == lineage] or anyone
+        given = self._decided_given.get((node_id, position, lineage), 0)
+        self._decided_given[node_id, position, lineage] = given + 1
+        return found[min(given, len(found) - 1)]
+
+    def offered(self, lineage: str, call: int) -> Offered | None:
+        """The tools that the servers of a process offered when its call number `call` (from 0) began."""
+        return next((event for before, event in reversed(self._offered.get(lineage, [])) if before <= call), None)
+
+    def _add_fd(self, event: FdOpened) -> None:
+        if event.text is not None:
+            self._texts[event.digest] = event.text
+        self._numbers.setdefault((self._names.get(event.pid, ""), event.label, event.digest), []).append(event.number)
+        if event.source is not None and event.position is not None:
+            self._fds.setdefault((event.source, event.position, self._names.get(event.pid, "")), []).append(event)
+
+    def window(self, model: str) -> int | None:
+        """The window, in tokens, for which paths to a model were shortened."""
+        return self._windows.get(model)
+
+    def fd_numbers(self, lineage: str) -> Callable[[str, LongText], int | None] | None:
+        """What tells the number that an fd of this process had, by its label and text; of several equal ones the next."""
+        if self.mode == "record":
+            return None
+        given: dict[tuple[str, str], int] = {}
+
+        def number(label: str, text: LongText) -> int | None:
+            key = label, text.digest
+            numbers = self._numbers.get((lineage, *key), [])
+            count = given[key] = given.get(key, 0) + 1
+            return numbers[count - 1] if count <= len(numbers) else None
+
+        return number
+
+    def fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
+        """The fds that a tool call had opened, as `lineage` had them (or whoever made the same call), with their texts."""
+        found = self._fds.get((node_id, position, lineage))
+        if found is None:
+            found = next((fds for key, fds in self._fds.items() if key[:2] == (node_id, position)), [])
+        return [(event, self._texts.get(event.digest, NOT_RECORDED)) for event in found]
 
     def __len__(self) -> int:
         """How many answers of a model it holds."""

@@ -8,71 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-import msgspec
-
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.declaration import program_from
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.difference import message_difference
 from llmproc_nb.core.errors import LlmprocError, LogError
-from llmproc_nb.core.event import AnyEvent, Asked, Called, Killed, Moved, Replied, Started, Stopped
+from llmproc_nb.core.event import AnyEvent, Appended, Asked, Called, Killed, Moved, Replied, Started, Stopped
+from llmproc_nb.core.label import Labels
 from llmproc_nb.core.loop import Run
 from llmproc_nb.core.machine import Machine
+from llmproc_nb.core.manual import PARAMETERS
 from llmproc_nb.core.process import Process
+from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Config
-from llmproc_nb.core.record import declared, last_run, moves, trails
+from llmproc_nb.core.record import Course, declared, last_run, note_trail, steps, trails
+from llmproc_nb.core.syscall import syscall
+from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Limits
+from llmproc_nb.drivers.replay.comparison import Comparison, Difference
 from llmproc_nb.drivers.replay.doors import LoggedDrivers
+from llmproc_nb.drivers.replay.heard import Reader, heard
 from llmproc_nb.drivers.replay.recording import HasEvents, Recording
 
 MachineMaker: TypeAlias = Callable[[Recording], Machine]
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first place where the second run went another way. `step` counts the call's messages from 1; a node may be missing."""
-
-    process: str
-    call: int
-    step: int
-    recorded: str | None
-    now: str | None
-    text: str
-
-    def __str__(self) -> str:
-        ids = f"node {self.recorded[:8] if self.recorded else 'none'} recorded, {self.now[:8] if self.now else 'none'} now"
-        return f"call {self.call} of {self.process}, message {self.step}: {self.text} ({ids})"
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of re-executing a log: how much was compared, and the first difference if there is one. True where all is equal."""
-
-    processes: int
-    calls: int
-    nodes: int
-    difference: Difference | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def equal(self) -> bool:
-        return self.difference is None
-
-    def __bool__(self) -> bool:
-        return self.equal
-
-    def __str__(self) -> str:
-        counts = f"{_count(self.processes, 'process')}, {_count(self.calls, 'call')}, {_count(self.nodes, 'node')}"
-        said = f"{counts}: all equal" if self.equal else f"{counts} equal, then a difference. {self.difference}"
-        return ". ".join([said, *self.notes])
-
-    def __repr__(self) -> str:
-        return f"<Comparison {self}>"
-
-    def _repr_markdown_(self) -> str:
-        rows = ["| processes | calls | nodes | result |", "|---|---|---|---|"]
-        result = "all equal" if self.equal else "differs"
-        rows.append(f"| {self.processes} | {self.calls} | {self.nodes} | {result} |")
-        text = str(self.difference).replace("`", "ʼ") if self.difference else ""
-        return "\n".join([*rows, "", *([f"First difference: `{text}`"] if text else []), *self.notes])
 
 
 def reexecute(log: HasEvents | Iterable[AnyEvent], make_machine: MachineMaker | None = None) -> Comparison:
@@ -91,52 +49,111 @@ def reexecute(log: HasEvents | Iterable[AnyEvent], make_machine: MachineMaker | 
 
 
 class _Rerun:
-    """One pass over the events of a log, doing again what people did."""
+    """One pass over the events of a log, doing again what people did.
+
+    A call is made again where it began, with every answer of its tools from the log; what its model forked or spawned starts where the
+    log says so and makes its own calls. `labels` are the numbers as the log has them.
+    """
 
     def __init__(self, events: tuple[AnyEvent, ...], machine: Machine, recording: Recording) -> None:
         self.events, self.machine, self.recording = events, machine, recording
+        machine.process_type = type("Rerun", (Reader, machine.process_type), {})
         self.dialog = recording.dialog
-        self.trails, self.configs = trails(events), declared(events)
-        self.moves = {event.seq for event in moves(events)}
+        self.trails, self.heard, self.configs = trails(events), heard(events, recording.dialog), declared(events)
         self.asked: dict[int, Asked] = {}
+        self.asks: dict[int, Asked] = {}
         self.replies: dict[int, int] = {}
         self.stops: dict[int, Stopped] = {}
         for event in events:
             if event.call is None:
                 continue
-            if isinstance(event, Asked):
+            if isinstance(event, Asked) and not event.aside:
                 self.asked.setdefault(event.call, event)
-            elif isinstance(event, Replied):
+                self.asks.setdefault(event.pid, event)
+            elif isinstance(event, Replied) and not event.aside:
                 self.replies[event.call] = self.replies.get(event.call, 0) + 1
             elif isinstance(event, Stopped):
                 self.stops[event.call] = event
         self.processes: dict[int, Process] = {}
+        self.labels: dict[int, Labels] = {}
         self.calls = 0
         self.nodes: set[str] = set()
         self.notes: list[str] = []
 
     def compare(self) -> Comparison:
         difference = None
-        for event in self.events:
+        for event, nodes in steps(self.events):
+            process = self.processes.get(event.pid)
             if isinstance(event, Started):
                 self._start(event)
-            elif isinstance(event, Moved) and event.seq in self.moves:
-                self.processes[event.pid].move(self._node(event.node), event.reason)
             elif isinstance(event, Called):
                 difference = self._call(event)
-            elif isinstance(event, Killed) and event.pid in self.processes:
-                self.processes[event.pid].kill()
+            elif process is None:
+                continue
+            elif isinstance(event, Moved) and event.call is None:
+                process.move(self._node(event.node), event.reason)
+            elif isinstance(event, Appended) and event.call is None and not event.aside:
+                self._place(process, event)
+            elif isinstance(event, Killed):
+                process.kill()
             if difference is not None:
                 break
+            for node in nodes:
+                self._number(self.labels[event.pid], node, event)
         return Comparison(
             processes=len(self.processes), calls=self.calls, nodes=len(self.nodes), difference=difference, notes=tuple(self.notes)
         )
 
     def _start(self, event: Started) -> None:
-        program, _ = program_from(event.program, name=event.name)
-        program = program.replace(limits=Limits(steps=None), provider=program.provider or event.provider, tools=())
         parent = self.processes.get(event.parent_pid) if event.parent_pid is not None else None
-        self.processes[event.pid] = self.machine.start(program, name=event.name, parent=parent, head=self._node(event.node))
+        head = self._node(event.node)
+        if event.origin == "fork" and not event.program and parent is not None and event.parent_pid is not None:
+            process = self.machine.fork(parent, head, name=event.name)
+            # the parent may have come further by now than when it was forked
+            process.labels = self.labels[event.parent_pid].fork()
+        else:
+            program, _ = program_from(event.program, name=event.name)
+            provider = program.provider or event.provider
+            program = program.replace(limits=Limits(steps=None), provider=provider, tools=(), linked={}, mcp={})
+            process = self.machine.start(program, name=event.name, parent=parent, head=head, origin=event.origin)  # type: ignore[arg-type]
+            asked = self.asks.get(event.pid)
+            process.tools = self._jumps(asked.config if asked is not None else None)
+        self.processes[event.pid], self.labels[event.pid] = process, self._numbered(process, event)
+
+    def _numbered(self, process: Process, event: Started) -> Labels:
+        """The numbers a process has when it begins, for the log's own count."""
+        if event.parent_pid in self.labels and event.origin == "fork" and not event.program:
+            return self.labels[event.parent_pid].fork()  # type: ignore[index]
+        labels = Labels()
+        for node in process.head.path()[1:]:
+            labels.add(node)
+        return labels
+
+    def _jumps(self, config: str | None) -> Toolset:
+        """The goto of a process, if it has one: the one tool that is not answered but followed."""
+        specs = self.configs[config].tools if config in self.configs else ()
+        goto = syscall("goto", Program())
+        same = (spec for spec in specs if spec.name == "goto" or spec.description == goto.spec.description)
+        return Toolset(
+            goto.renamed(spec.name) for spec in same if spec.parameters.get("properties", {}).keys() == PARAMETERS["goto"].keys()
+        )
+
+    def _place(self, process: Process, event: Appended) -> None:
+        """Stand on a node that was said between calls."""
+        if event.parent is not None and process.head.id != event.parent:
+            process.move(self._node(event.parent), "recorded")
+        process.head = self._node(event.node)
+        self._number(process.labels, event.node, event)
+
+    def _number(self, labels: Labels, node_id: str, event: AnyEvent) -> None:
+        if isinstance(event, Appended) and event.node == node_id:
+            labels.skip_to(event.number or 0)
+        labels.add(self._node(node_id))
+
+    def _above(self, node_id: str) -> str | None:
+        """The node above another one, in the second run's tree."""
+        parent = self.machine.dialog.find(node_id).parent
+        return parent.id if parent is not None else None
 
     def _node(self, node_id: str) -> Node:
         """The node of the new machine's tree with that id, brought over from the log if it is not there yet."""
@@ -152,23 +169,33 @@ class _Rerun:
 
     def _call(self, event: Called) -> Difference | None:
         assert event.call is not None
-        process, stop = self.processes[event.pid], self.stops.get(event.call)
+        process, stop, texts = self.processes[event.pid], self.stops.get(event.call), self.heard.get(event.call)
         number = self.machine.next_call()
         steps = (
             self.replies.get(event.call, 0) if stop is not None and stop.reason.startswith("max_") and stop.reason != "max_tokens" else None
         )
+        before = texts.origin if texts is not None else event.before
+        if before != process.head.id:
+            process.move(self._node(before), "recorded")
+        asked = self.asked.get(event.call)
+        if asked is not None:
+            process.tools = self._jumps(asked.config)
+        missed = len(self.recording.misses)
+        process.texts = texts.texts if texts is not None else {}  # type: ignore[attr-defined]  # it is a Reader
         message = self.dialog.find(event.node).message
-        if event.before != process.head.id:
-            process.move(self._node(event.before), "recorded")
-        began, missed = len(self.machine.log.events), len(self.recording.misses)
         run = Run(process, number, message, limits=Limits(steps=steps), config=self._config(event.call, process), cell=event.cell)
+        began, course = len(self.machine.log.events), Course(self._above)
+        course.stand(process.pid, process.head.id)
         fault = _wait(Call(process, number).start(run.supervise()))
-        happened = self.machine.log.events[began:]
+        made: dict[int, list[str]] = {}
+        for happened in self.machine.log.events[began:]:
+            nodes = course.follow(happened)
+            # where the recording ends inside this call, how ours ends does not count
+            if stop is not None or not isinstance(happened, Moved | Stopped) or (isinstance(happened, Moved) and happened.reason == "goto"):
+                note_trail(made, happened, nodes)
         self.calls += 1
         misses = self.recording.misses[missed:]
-        if stop is None:  # the recording ends inside this call: how ours ends does not count
-            happened = [one for one in happened if not isinstance(one, Moved | Stopped)]
-        return self._first_difference(event, trails(happened).get(number, []), stop, fault, str(misses[0]) if misses else "")
+        return self._first_difference(event, made.get(number, []), stop, fault, str(misses[0]) if misses else "")
 
     def _config(self, call: int, process: Process) -> Config:
         asked = self.asked.get(call)
@@ -227,7 +254,3 @@ def _wait(call: Call) -> str:
     except LlmprocError as error:
         return str(error)
     return ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"

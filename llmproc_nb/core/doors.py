@@ -1,0 +1,113 @@
+"""The doors of a machine: everything of the world that it needs, by name, and a recording that answers in its place.
+
+Not here: what stands behind them (drivers), the doors of single things (provider, log, approval, server, fd).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from llmproc_nb.core.event import Decided, FdOpened, Offered, ToolRan
+from llmproc_nb.core.fd import LongText, Numbers
+from llmproc_nb.core.program import Link, Program
+from llmproc_nb.core.provider import Provider, Settings
+from llmproc_nb.core.server import ServerDoor
+from llmproc_nb.core.tool import Toolset
+from llmproc_nb.core.usage import Usage
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.machine import Machine
+
+
+class Recorded(Protocol):
+    """A recording that answers in place of the world."""
+
+    @property
+    def mode(self) -> str: ...
+
+    def offered(self, lineage: str, call: int) -> Offered | None:
+        """The tools that the servers of a process offered when its call number `call` (from 0) began."""
+        ...
+
+    def provider(self, real: Provider) -> Provider:
+        """A provider that answers what the recording knows, and asks the real one for the rest where the mode allows it."""
+        ...
+
+    def tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The recorded answer to call number `position` of the reply at that node, as `lineage` got it; None to run the tool.
+
+        Raises ReplayMiss.
+        """
+        ...
+
+    def decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
+        """What was decided on this tool call; None where nothing had to be."""
+        ...
+
+    def window(self, model: str) -> int | None:
+        """The window, in tokens, for which a path to this model was shortened."""
+        ...
+
+    def fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
+        """The fds that this tool call had opened, with their texts."""
+        ...
+
+    def fd_numbers(self, lineage: str) -> Numbers | None:
+        """What tells the numbers of fds that no recorded tool call opened: by what comes first they would be chance."""
+        ...
+
+
+class Drivers(Protocol):
+    """Everything behind the doors that a machine needs, by name."""
+
+    def provider(self, program: Program) -> Provider: ...
+
+    def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
+        """Functions, tools and wishes by name, as a toolset. Raises ProgramError or ToolDeclarationError."""
+        ...
+
+    def linked(self, program: Program) -> dict[str, Program]:
+        """All programs that can be reached by links, by path. Raises ProgramError."""
+        ...
+
+    def link_path(self, program: Program, link: Link) -> str:
+        """The key under which `linked` has the program of a link."""
+        ...
+
+    async def connect(self, program: Program, machine: Machine, name: str) -> ServerDoor:
+        """The servers of a program, connected on this loop; what they ask is answered by the machine. Raises ProgramError."""
+        ...
+
+    def preload(self, program: Program, folder: str, files: tuple[str, ...]) -> Program:
+        """The program with more files to read at its start, which must lie below a folder or the working folder. Raises ToolError."""
+        ...
+
+    def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
+        """The system prompt with all that a program adds to it, and what to warn about."""
+        ...
+
+    def settings(self, program: Program) -> Settings:
+        """The program's settings, with what its provider needs for tools it runs itself."""
+        ...
+
+    def keep(self, pieces: Iterable[str]) -> LongText:
+        """A text, kept where it does not fill the memory."""
+        ...
+
+    def keep_file(self, path: Path) -> LongText:
+        """The text of a file, read where it lies where it is long. Raises ToolError."""
+        ...
+
+    def write_text(self, text: LongText, path: str, *, mode: Literal["write", "append"], create: bool, exist_ok: bool) -> int:
+        """Write a text to a file below the working folder; gives the number of bytes. Raises ToolError."""
+        ...
+
+    def price(self, model: str, provider: str, usage: Usage, when_ns: int) -> float | None: ...
+
+    def window(self, model: str, provider: str) -> int | None: ...
+
+    def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
+        """The JSON schema of a type, and what reads an answer that follows it."""
+        ...

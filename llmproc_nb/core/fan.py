@@ -1,0 +1,59 @@
+"""Calls that begin with the same path: one request writes it to the provider's cache, the others go out once it can be read.
+
+A prefix can be read as soon as the request that writes it has begun to be answered. If that one fails before, the next one takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from llmproc_nb.core.dialog import Node
+from llmproc_nb.core.message import Text, Thinking, ToolCall, parts_of
+
+WORTH_CHARS = 4000
+"""Shorter paths are not cached by any provider, so nobody waits for them."""
+
+
+class Fan:
+    """The turnstile of one fan-out. `shared` is the last node that all of its calls have in common. Used on the owner loop only."""
+
+    def __init__(self, shared: Node) -> None:
+        self.shared = shared
+        self.readable = not _worth_it(shared)
+        self._writing = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def enter(self) -> None:
+        """Come back at once if the path is readable, or to be the one that writes it; otherwise wait for one of these."""
+        while not self.readable and self._writing:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        self._writing = True
+
+    def began(self) -> None:
+        """A request has begun to be answered: what it wrote can be read."""
+        self.readable = True
+        self._wake()
+
+    def left(self) -> None:
+        """A request has ended, in whatever way; where it wrote nothing the next one tries."""
+        if not self.readable:
+            self._writing = False
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+
+def _worth_it(node: Node) -> bool:
+    chars = 0
+    for one in node.up():
+        for part in parts_of(one.message):
+            chars += len(part.arguments) if isinstance(part, ToolCall) else len(part.text) if isinstance(part, Text | Thinking) else 0
+        if chars >= WORTH_CHARS:
+            return True
+    return False

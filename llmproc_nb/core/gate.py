@@ -1,0 +1,74 @@
+"""The one gate through which every new child of a process comes: forked or spawned, by a person, by Python or by a model.
+
+Here: who may have how many children, how deep, with which access. Not here: how a child is made (machine).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmproc_nb.core.errors import LimitReached
+from llmproc_nb.core.tool import Access, Toolset
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
+
+RANK: dict[Access, int] = {"read": 0, "write": 1, "admin": 2}
+MODEL_CHILDREN = 100
+MODEL_DEPTH = 3
+
+
+def admit(parent: Process, count: int = 1, access: Access | None = None, *, by_model: bool = False) -> Access:
+    """Let `count` children in and count them for the parent and everyone above it; gives their access level.
+
+    A model has limits also where the program sets none. Raises LimitReached, before anything is made.
+    """
+    parent.check_alive()
+    granted = parent.access if access is None else access
+    if RANK[granted] > RANK[parent.access]:
+        raise LimitReached(
+            f"a child with {granted} access was asked for", place=parent.name, right=f"{parent.name} has {parent.access} access itself"
+        )
+    check(parent, count, by_model=by_model)
+    process: Process | None = parent
+    while process is not None:
+        process.children += count
+        process = process.parent
+    return granted
+
+
+def release(parent: Process | None) -> None:
+    """Take a child back that was let in and could not be made."""
+    while parent is not None:
+        parent.children -= 1
+        parent = parent.parent
+
+
+def check(parent: Process, count: int = 1, *, by_model: bool = False) -> None:
+    """Raises LimitReached where a limit of the parent, or of anyone above it, does not allow so many children more."""
+    process, deep = parent, 1
+    while True:
+        _check(process, count, deep, by_model)
+        if process.parent is None:
+            return
+        process, deep = process.parent, deep + 1
+
+
+def allowed(tools: Toolset, access: Access) -> Toolset:
+    """The tools that a process with this access may have."""
+    if access == "admin":
+        return tools
+    return tools.filter(lambda tool: RANK[tool.access] <= RANK[access])
+
+
+def _check(process: Process, count: int, deep: int, by_model: bool) -> None:
+    limits = process.program.limits
+    children = MODEL_CHILDREN if limits.children is None and by_model else limits.children
+    depth = MODEL_DEPTH if limits.depth is None and by_model else limits.depth
+    if children is not None and process.children + count > children:
+        had = f"{process.children} made so far, {count} more asked for"
+        raise LimitReached(had, place=process.name, right=f"{process.name} may have {children} children and children's children in all")
+    if depth is not None and deep > depth:
+        raise LimitReached(
+            f"a child {deep} levels below {process.name} was asked for", place=process.name, right=f"its limit of depth is {depth}"
+        )

@@ -1,0 +1,95 @@
+"""The line of a magic, read: what all magics share, and the flags that choose a program."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import Any
+
+import msgspec
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicArgumentParser, argument, construct_parser
+
+from llmproc_nb.choose import Choice
+from llmproc_nb.core.errors import PersonError
+
+
+class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """The line of a `%%agent` cell, read."""
+
+    name: str
+    choice: Choice
+    tools: tuple[str, ...] = ()
+    bg: bool = False
+    dry_run: bool = False
+    max_steps: int | None = None
+
+
+def cell_flags(args: Any) -> CellFlags:
+    """The flags of a `%%agent` cell from its parsed line."""
+    return CellFlags(
+        name=args.name,
+        choice=choice_of(args),
+        tools=tuple(name for word in (args.tools or "").split(",") if (name := word.strip())),
+        bg=args.bg,
+        dry_run=args.dry_run,
+        max_steps=args.max_steps,
+    )
+
+
+def choices(function: Any) -> Any:
+    """The flags that choose a program, the same wherever one is chosen."""
+    for decorate in (
+        argument("--max-steps", type=int, metavar="N", help="how many requests a call may make (default: the program's, or 10)"),
+        argument("-s", "--system", metavar="TEXT", help="the system prompt"),
+        argument("--base-url", metavar="URL", help="a compatible server (Ollama, vLLM, a gateway)"),
+        argument("--provider", metavar="NAME", help="the provider, where the model's name does not say it"),
+        argument("-m", "--model", metavar="MODEL", help="a model, as in claude-sonnet-5-5, openai:gpt-5.5 or ollama:llama3.2"),
+        argument("-p", "--program", metavar="FILE", help="a program file (.toml, .yaml), or the name of a Program in this notebook"),
+    ):
+        function = decorate(function)
+    return function
+
+
+def parse(magic: Any, line: str) -> Any:
+    """The arguments of a magic's line. Raises PersonError with what is right."""
+    parser = parser_of(magic)
+    name = "%" + parser.prog.lstrip("%") if magic.__name__ != "agent_cell" else "%%agent"
+    step = f"See `{name}?`."
+    try:
+        return parser.parse_intermixed_args(_words(shlex.split(line)))  # flags may stand between the words
+    except ValueError as error:
+        raise PersonError(str(error), place=name, right="quotes come in pairs", step=step) from None
+    except UsageError as error:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
+        near = difflib.get_close_matches(wrong, flags, 1)
+        raise PersonError(str(error), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+
+
+def _words(words: list[str]) -> list[str]:
+    """The words up to a `#` that begins a comment, with the names after --tools in one word: people write `--tools a, b` as well."""
+    made: list[str] = []
+    listing = False
+    for word in words[: words.index("#")] if "#" in words else words:
+        if listing and (made[-1].endswith(",") or word.startswith(",")):
+            made[-1] += word
+            continue
+        listing = word.startswith("--tools=") or bool(made and made[-1] in ("-t", "--tools"))
+        made.append(word)
+    return made
+
+
+def parser_of(magic: Any) -> MagicArgumentParser:
+    """The argparse parser of a magic."""
+    function = getattr(magic, "__func__", magic)
+    found = getattr(function, "parser", None)
+    return found if found is not None else construct_parser(function)
+
+
+def choice_of(args: Any) -> Choice:
+    if args.max_steps is not None and args.max_steps < 1:
+        raise PersonError(f"--max-steps {args.max_steps}", right="at least one request is needed")
+    return Choice(
+        program=args.program, model=args.model, provider=args.provider, base_url=args.base_url, system=args.system, max_steps=args.max_steps
+    )

@@ -1,0 +1,144 @@
+"""What can be offered for a flag's value: programs, models, providers, tools, logs.
+
+Here: finding them. Not here: where the cursor is and what may stand there (completion).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb.core.label import label
+from llmproc_nb.core.visible import one_line
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
+
+MODES = ("live", "record", "replay", "auto")
+ENDPOINTS = ("anthropic:", "openai:", "ollama:", "openrouter:", "gemini:")
+MODELS = (
+    "claude-opus-5-5",
+    "claude-sonnet-5-5",
+    "claude-haiku-5-5",
+    "claude-fable-5-2",
+    "claude-sonnet-4-6",
+    "claude-haiku-4-5",
+    "gpt-6.1-sol",
+    "gpt-6-sol",
+    "gpt-6-luna",
+    "gpt-5.5",
+    "gpt-5-mini",
+    "gpt-5-nano",
+)
+MOST_ADDRESSES, FIRST_CHARS = 200, 40
+FRAMES = ("calls", "events", "messages", "tools", "processes", "fds")
+LOGS = frozenset(("recording", "resume", "file", "log"))
+LOG_FOLDERS = (".", "recordings", "../recordings", ".llmproc")
+LOG_TYPES = (".jsonl",)
+PROGRAM_FOLDERS = (".", "programs", "../programs")
+PROGRAM_TYPES = (".toml", ".yaml", ".yml")
+_SAME_MODELS = {"gemini": "google", "openai_chat": "openai", "openai_responses": "openai", "anthropic_vertex": "anthropic"}
+_NO_MODELS = re.compile(r"^ft:|image|audio|realtime|transcribe|tts|whisper|embedding|moderation|davinci|babbage|curie|^ada$|instruct")
+
+
+def files(folder: str, word: str, places: Iterable[str], types: tuple[str, ...]) -> list[str]:
+    """Files of these types in the usual places below a folder, or where the word leads; folders end in a slash."""
+    typed = word.rpartition("/")[0]
+    made: list[str] = []
+    for place in [typed] if typed else places:
+        start = "" if place == "." else f"{place}/"
+        try:
+            entries = sorted((Path(folder) / place).iterdir())[:500]
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "pyproject.toml":
+                continue
+            if entry.suffix in types and entry.is_file():
+                made.append(start + entry.name)
+            elif typed and entry.is_dir():
+                made.append(f"{start}{entry.name}/")
+    return made
+
+
+def model_names(word: str = "") -> list[str]:
+    """Names of models, current ones first; all that have a known price once something is typed."""
+    endpoint, colon, _ = word.partition(":")
+    if colon:
+        return [f"{endpoint}:{name}" for name in (*_of_family(endpoint, MODELS), *_priced(endpoint))]
+    return [*MODELS, *endpoints(), *(_priced("anthropic") + _priced("openai") if len(word) > 2 else ())]
+
+
+def _of_family(endpoint: str, names: Iterable[str]) -> list[str]:
+    mark = {"anthropic": "claude", "openai": "gpt"}.get(_SAME_MODELS.get(endpoint, endpoint))
+    return [name for name in names if mark and name.startswith(mark)]
+
+
+def endpoints() -> list[str]:
+    from llmproc_nb.drivers.endpoints import ENDPOINTS as named
+
+    return [*ENDPOINTS, *(f"{name}:" for name in named if f"{name}:" not in ENDPOINTS)]
+
+
+@lru_cache(maxsize=8)
+def _priced(endpoint: str) -> tuple[str, ...]:
+    """The models of an endpoint that the price list knows, newest names first; empty where there is no list."""
+    try:
+        from genai_prices.data import providers
+    except ImportError:
+        return ()
+    wanted = _SAME_MODELS.get(endpoint, endpoint)
+    names = {model.id for provider in providers if provider.id == wanted for model in provider.models}
+    return tuple(sorted((name for name in names if not _NO_MODELS.search(name)), reverse=True))
+
+
+class Named(str):
+    """An offer, with words that say what it is beside it."""
+
+    words: str
+
+    def __new__(cls, text: str, words: str) -> Named:
+        made = super().__new__(cls, text)
+        made.words = words
+        return made
+
+
+def addresses(process: Process) -> list[str]:
+    """The messages a process can go to, newest first, with their first words: those on its path, then those on branches it left."""
+    on_path = {node.id for node in process.path}
+    found = [(number, node) for number, node in islice(process.labels.newest_first(), MOST_ADDRESSES) if node.message.role != "tool"]
+    found.sort(key=lambda one: one[1].id not in on_path)
+    left = {True: "", False: ", left"}
+    return [
+        Named(label(number), f"{node.message.role}{left[node.id in on_path]}: {one_line(node.message.text, FIRST_CHARS)}")
+        for number, node in found
+    ]
+
+
+def fds(process: Process) -> list[str]:
+    """The fds of a process, with what they are."""
+    return [Named(str(fd.number), one_line(fd.label, FIRST_CHARS)) for fd in process.fds]
+
+
+def programs(namespace: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in namespace.items() if not name.startswith("_") and type(value).__name__ == "Program"]
+
+
+def tool_names(namespace: Mapping[str, Any]) -> list[str]:
+    """The functions somebody wrote in the notebook; not private, not imported."""
+    return sorted(name for name, value in namespace.items() if not name.startswith("_") and _is_own_function(value))
+
+
+def _is_own_function(value: Any) -> bool:
+    if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType | types.MethodType):
+        return False
+    if type(value).__name__ == "Tool" and hasattr(value, "spec"):
+        return True
+    function = inspect.unwrap(value) if isinstance(value, types.FunctionType) else None
+    return function is not None and function.__module__ == "__main__"

@@ -48,7 +48,7 @@ class Api(NamedTuple):
 
 APIS = (
     Api("anthropic", "anthropic", "", check_anthropic, anthropic_text, anthropic_tools, sse),
-    Api("responses", "openai", "/v1", check_responses, openai_responses_text, openai_responses_tools, sse),
+    Api("responses", "openai_responses", "/v1", check_responses, openai_responses_text, openai_responses_tools, sse),
     Api("chat", "openai_chat", "/v1", check_chat, openai_chat_text, openai_chat_tools, lambda events: sse_data(events)),
 )
 every_api = pytest.mark.parametrize("api", APIS, ids=str)
@@ -61,26 +61,27 @@ class Model:
         self.api, self.think, self.refused, self.bodies = api, think, [], []
 
     def __call__(self, request: Any, number: int) -> Answer:
-        body = json.loads(request.body)
+        body = request.body
         self.bodies.append(body)
         try:
             self.api.check(body)
         except Refused as error:
             self.refused.append(str(error))
-            return Answer(status=400, body=b'{"type":"error","error":{"type":"invalid_request_error","message":"refused"}}')
+            return Answer(status=400, body={"type": "error", "error": {"type": "invalid_request_error", "message": str(error)}})
         said = self.think(last_words(body), body)
         if isinstance(said, str):
             events = self.api.text(said)
         else:
             events = self.api.tools([(f"c{number}_{place}", name, args) for place, (_, name, args) in enumerate(said)])
-        return Answer(headers={"content-type": "text/event-stream"}, chunks=self.api.stream(events))
+        text = json.dumps(events).replace('"fc_', f'"fc_{number}_').replace('"msg_1"', f'"msg_{number}"')  # an API gives each item its own
+        return Answer(headers={"content-type": "text/event-stream"}, chunks=self.api.stream(json.loads(text)))
 
 
 def last_words(body: dict[str, Any]) -> str:
     """Everything since the model spoke last, as text."""
     heard: list[str] = []
     for item in reversed(body.get("messages") or body["input"]):
-        if item.get("role") == "assistant" or item.get("type") in ("function_call", "reasoning", "message"):
+        if item.get("role") == "assistant" or item.get("type") in ("function_call", "reasoning"):
             break
         heard.append(json.dumps(item))
     return " ".join(reversed(heard))
@@ -146,7 +147,7 @@ def test_a_goto_by_the_model_and_what_follows_is_legal(api):
         assert str(scout.run("what now")) == "fine"
         for node in list(scout.machine.dialog):
             scout.goto(node)
-            assert str(scout.run("from here")) == "fine", node
+            assert str(scout.run("from here")) in ("fine", "the short answer"), node
     assert model.refused == []
 
 

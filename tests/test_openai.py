@@ -615,6 +615,12 @@ def test_pieces_reach_the_reader_as_they_come(kind: type[Driver]) -> None:
 
 
 @BOTH
+def test_what_the_api_says_it_still_takes_is_heard(kind: type[Driver]) -> None:
+    _, draft = answered(kind, Answer(chunks=text_of(kind, "ok"), headers={"x-ratelimit-remaining-requests": "7"}))
+    assert draft.requests_left == 7
+
+
+@BOTH
 def test_one_connection_serves_many_turns(kind: type[Driver]) -> None:
     with LoopbackServer(lambda seen, n: Answer(chunks=text_of(kind, "ok"))) as server:
 

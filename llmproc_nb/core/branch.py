@@ -68,11 +68,12 @@ class Branch:
 class Branches(Sequence[Branch]):
     """The children of a fan-out, in the order of their prompts. `await branches` and `branches.wait()` come back when all have ended.
 
-    A child that failed keeps its error in `branch.error`; none is raised, so that no answer that was paid for is lost.
+    `shared` is the node they all begin with. A child that failed keeps its error in `branch.error`; none is raised, so that no answer
+    that was paid for is lost.
     """
 
-    def __init__(self, process: Process, made: Iterable[Branch]) -> None:
-        self.process, self._made = process, tuple(made)
+    def __init__(self, process: Process, made: Iterable[Branch], shared: Node | None = None) -> None:
+        self.process, self.shared, self._made = process, shared, tuple(made)
         self.future: Future[Branches] = Future()
         """Resolves when all have ended, for those who wait for several things at once."""
         self._open = len(self._made)
@@ -94,7 +95,7 @@ class Branches(Sequence[Branch]):
     @overload
     def __getitem__(self, index: slice) -> Branches: ...
     def __getitem__(self, index: int | slice) -> Branch | Branches:
-        return Branches(self.process, self._made[index]) if isinstance(index, slice) else self._made[index]
+        return Branches(self.process, self._made[index], self.shared) if isinstance(index, slice) else self._made[index]
 
     def __len__(self) -> int:
         return len(self._made)
@@ -169,7 +170,7 @@ def run_all(
         fan = fans.setdefault((id(child.provider), child.config.id), Fan(shared))  # what differs in tools or model shares no cache
         call = run(child, prompt, fan) if run is not None else child.run(prompt, fan=fan)
         made.append(Branch(child, prompt, call))
-    return Branches(process, made)
+    return Branches(process, made, shared)
 
 
 def merge(process: Process, child: Process, note: str | None = None) -> Node:

@@ -19,7 +19,7 @@ class Fan:
 
     def __init__(self, shared: Node) -> None:
         self.shared = shared
-        self.readable = not _worth_it(shared)
+        self.readable = not is_cached_length(shared)
         self._writing = False
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -49,7 +49,8 @@ class Fan:
                 one.set_result(None)
 
 
-def _worth_it(node: Node) -> bool:
+def is_cached_length(node: Node) -> bool:
+    """Whether the path to a node is long enough for a provider to cache it."""
     chars = 0
     for one in node.up():
         for part in parts_of(one.message):

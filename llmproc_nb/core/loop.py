@@ -75,6 +75,8 @@ class Run(Told):
         self.detail: str | None = None
         self.tools = process.tools
         self.waits_for: set[Call] = set()
+        self.began = 0.0
+        self.above: tuple[Run, ...] = ()
 
     def priced(self, usage: Usage, model: str) -> Usage:
         """The usage with its price, as far as it is known."""
@@ -101,9 +103,10 @@ class Run(Told):
             self.process.check_alive()
             if self._on_begin is not None:
                 self._on_begin()
-            began = self.machine.clock.monotonic()
+            began = self.began = self.machine.clock.monotonic()
             with self.machine.log.alone():  # whoever moves the head now does it before this call or not at all
                 self.process.running = self
+            self.above = tuple(run for run in inside.get() if run.process in self.process.ancestors)
             inside.set((*inside.get(), self))
             self._read_inbox()
             self.before = self.process.head
@@ -111,7 +114,7 @@ class Run(Told):
             try:
                 node = self.append(paged_input(self.process, self.message))
                 self.write(Called, node=node.id, before=self.before.id)
-                ended = await self._steps(began)
+                ended = await self._steps()
                 self.check_log()
                 reason, fault = ended, ""
             except asyncio.CancelledError:
@@ -137,15 +140,16 @@ class Run(Told):
         elif failed and all(node.message.role == "user" for node in (*self.earlier, *self.nodes)):
             self.process.move(self.before, "failed", call=self.number, cell=self.cell)
 
-    async def _steps(self, began: float) -> str:
+    async def _steps(self) -> str:
         for step in range(10**9):
             self.check_log()
             self._read_inbox()
-            stop = self.process.limit_reached(self.limits, steps=step, seconds=self._used_s(began))
+            stop = self.process.limit_reached(self.limits, steps=step, seconds=self._used_s())
+            stop = "max_seconds" if stop is None and self._left_s() == 0 else stop
             if stop is not None:
                 return stop
             try:
-                async with self.person.timeout(_left_s(self.limits, self._used_s(began))) as deadline:
+                async with self.person.timeout(self._left_s()) as deadline:
                     reply = await fitting(self, self._reply)
                     self.check_log()
                     calls = reply.message.tool_calls
@@ -164,9 +168,14 @@ class Run(Told):
                 return reply.stop
         raise AssertionError("a call has no end")
 
-    def _used_s(self, began: float) -> float:
+    def _used_s(self) -> float:
         """The time the call has used: waiting for a person does not count."""
-        return self.machine.clock.monotonic() - began - self.person.spent_s
+        return self.machine.clock.monotonic() - self.began - self.person.spent_s
+
+    def _left_s(self) -> float | None:
+        """The time that is left for this call, and for those above in which it was begun: also where none of them waits for it."""
+        left = [run.limits.seconds - run._used_s() for run in (self, *self.above) if run.limits.seconds is not None]
+        return max(0.0, min(left)) if left else None
 
     async def _run_tools(self) -> None:
         node = self.process.head
@@ -318,10 +327,6 @@ class Run(Told):
         except ToolError as error:
             right = error.right or "an answer that follows the schema is needed"
             raise AnswerError(error.found, place=self.process.name, right=right, step="The answer itself is get_last_message().") from None
-
-
-def _left_s(limits: Limits, used_s: float) -> float | None:
-    return None if limits.seconds is None else max(0.0, limits.seconds - used_s)
 
 
 def _with_unique_ids(message: Message, path: tuple[Node, ...]) -> Message:

@@ -56,6 +56,7 @@ class Process(Standing):
     alive = True
     usage = NOTHING
     children = 0
+    by_model = False
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
     inbox: tuple[str, ...] = ()
@@ -263,9 +264,15 @@ class Process(Standing):
             call.cancel()
         self.machine.log.write(Killed, pid=self.pid)
         end_servers(self)
+        self._end_children()
+
+    def _end_children(self) -> None:
+        """End what was started for it, also by forks that its model made; these stay, as branches that may be gone on with."""
         for child in self.machine.children(self):
             if child.origin == "spawn":
                 child.kill()
+            elif child.by_model:
+                child._end_children()
 
     def add_tools(self, tools: Iterable[Tool | Callable[..., Any]]) -> None:
         """Offer more tools from the next call on; one of the same name takes the place of the old one."""

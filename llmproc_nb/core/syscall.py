@@ -72,7 +72,7 @@ async def fork(process: Process, place: Place, prompts: list[str]) -> str:
     children = process.machine.fork_many(process, place.node, names=[None] * len(prompts), by_model=True)
     for number, child in enumerate(children, start=1):
         child.append(_answers_for_child(place, child.name, number, len(children)))
-        child.first = child.head
+        child.first, child.by_model = child.head, True
     branches = run_all(process, children, prompts, place.node)
     await branches
     return _told(process, branches)
@@ -119,7 +119,8 @@ async def spawn(
         child = await process.machine.owner.workers.run(start)  # it reads files and may wait for servers to start
         call = child.run(prompt)
     if not wait:
-        return f"{child.name} runs in the background: wait(pid={child.name!r}) gives its answer, send(pid, text) tells it more"
+        pid = _pid(process, child)
+        return f"{child.name} runs in the background: wait(pid={pid!r}) gives its answer, send(pid, text) tells it more"
     return await _answer(process, child, call)
 
 
@@ -155,7 +156,7 @@ async def send(process: Process, pid: str, text: str) -> str:
     other = _relative(process, pid, of="family")
     if other.parent is process and other.state == "idle" and not other.busy:
         other.run(f"[message from {process.name}] {text}")
-        return f"{other.name} works on it; wait(pid={other.name!r}) gives its answer"
+        return f"{other.name} works on it; wait(pid={pid!r}) gives its answer"
     other.send(text, sender=process)
     return f"{other.name} reads it with its next request"
 
@@ -167,6 +168,12 @@ async def kill(process: Process, pid: str) -> str:
     return f"{child.name} ended"
 
 
+def _pid(process: Process, child: Process) -> str:
+    """What a model calls a process by: its name, or its pid where an older one of the family has that name."""
+    family = [one for one in tuple(process.machine.processes.values()) if one is not process and one.root is process.root]
+    return str(child.pid) if any(one.name == child.name and one is not child for one in family) else child.name
+
+
 def _relative(process: Process, pid: str, *, of: str) -> Process:
     """A living process of the same family, by name or pid; of `children`: one below this process."""
     everyone = [one for one in tuple(process.machine.processes.values()) if one is not process and one.root is process.root]
@@ -174,7 +181,7 @@ def _relative(process: Process, pid: str, *, of: str) -> Process:
     named = [one for one in found if pid in (one.name, str(one.pid))]
     living = [one for one in named if one.alive]
     if living:
-        return living[-1]
+        return living[0]  # the others of this name are told by their pids
     names = ", ".join(one.name for one in found if one.alive) or "none"
     raise ToolError(f"{pid!r:.60} {'was ended' if named else f'is none of your {of}'}", right=f"there are {names}")
 

@@ -25,6 +25,9 @@ class Background:
         """Wait for the calls of these processes (all, where none is named). An interrupt stops them."""
         from llmproc_nb.notebook.live import WaitingTools
 
+        for process in map(self._notebook.process, names):  # also what a model began, or Python
+            known = self._calls.setdefault(process.pid, [])
+            known += [call for call in reversed(process.calls) if not call.done() and call not in known]
         pids = [self._notebook.process(name).pid for name in names] or list(self._calls)
         calls = [call for pid in pids for call in self._calls.get(pid, ())]
         results = []

@@ -8,6 +8,7 @@ import msgspec
 
 from llmproc_nb.core.branch import Branch, Branches
 from llmproc_nb.core.dialog import Node
+from llmproc_nb.core.fan import is_cached_length
 from llmproc_nb.core.message import Message
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.tool import parts_text
@@ -80,9 +81,22 @@ def summary_line(process: Process, branches: Branches) -> str:
         if ended < len(branches)
         else f"{process.name}: {len(branches)} children"
     )
+    if ended < len(branches) or process.provider.scripted or branches.shared is None:
+        return words
+    return f"{words}; {_cache_words(branches, branches.shared)}"
+
+
+def _cache_words(branches: Branches, shared: Node) -> str:
+    """What the common path saved, from the usage that the API counted; why it saved nothing, as far as that can be known."""
     read = sum(branch.usage.cache_read_tokens for branch in branches)
     asked = sum(branch.usage.input_tokens for branch in branches)
-    return f"{words}; {read:,} of {asked:,} input tokens read from the provider's cache" if read else words
+    if read:
+        return f"{read:,} of {asked:,} input tokens were read from the provider's cache"
+    if not is_cached_length(shared):
+        return "their common path is too short to be cached"
+    if len({branch.process.config.id for branch in branches}) == len(branches) > 1:
+        return "nothing was read from a cache: each has a model or tools of its own"
+    return "nothing was read from a cache: the API counted no cached tokens"
 
 
 def _row(branch: Branch, several: bool, limit_chars: int) -> tuple[Any, ...]:

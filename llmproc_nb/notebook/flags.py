@@ -64,7 +64,14 @@ def parse(magic: Any, line: str) -> Any:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
         near = difflib.get_close_matches(wrong, flags, 1)
-        raise PersonError(str(error), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+        raise PersonError(_without_optional(parser, str(error)), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+
+
+def _without_optional(parser: MagicArgumentParser, words: str) -> str:
+    """argparse's complaint of what is missing, without the places that may stay empty: it names them too."""
+    said, colon, missing = words.partition("are required: ")
+    optional = {str(action.metavar or action.dest) for action in parser._actions if action.nargs in ("*", "?")}
+    return said + colon + ", ".join(name for name in missing.split(", ") if name not in optional) if colon else words
 
 
 def _words(words: list[str]) -> list[str]:

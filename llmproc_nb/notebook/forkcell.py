@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count as count_from
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +17,7 @@ from llmproc_nb.core.branch import Branches, Prompt
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.fan import Fan
+from llmproc_nb.core.gate import check
 from llmproc_nb.core.process import Process
 
 if TYPE_CHECKING:
@@ -37,6 +40,14 @@ class ForkFlags(msgspec.Struct, frozen=True, kw_only=True):
     max_steps: int | None = None
 
 
+class NamesOfCell(msgspec.Struct, kw_only=True):
+    """The names that a cell gave to children of one process, and how many of them it has used in this execution."""
+
+    execution: int
+    names: list[str] = []
+    used: int = 0
+
+
 class ForkCells:
     """The fan-outs of a notebook."""
 
@@ -45,7 +56,7 @@ class ForkCells:
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
-        self._made: dict[int, int] = {}
+        self._named: dict[tuple[int, str | None], NamesOfCell] = {}
 
     def fork(self, flags: ForkFlags) -> list[Process]:
         """Children that stand where their parent does, and run nothing. They are in the notebook under their names."""
@@ -55,11 +66,12 @@ class ForkCells:
         chosen: list[Any] = [*programs] or [None] * len(names)
         if len(chosen) != len(names):
             raise PersonError(f"{len(names)} children and {len(chosen)} models", place="%fork", right="each child has one model")
+        check(parent, len(names))  # all or none
         children = [
             parent.fork(name, at=flags.at, first_k=flags.first_k, last_n=flags.last_n, program=program)
             for name, program in zip(names, chosen, strict=True)
         ]
-        self._keep(children)
+        self._keep(parent, flags, children)
         return children
 
     async def run(self, line: str, body: str) -> None:
@@ -73,7 +85,7 @@ class ForkCells:
             await wait_in_cell(branches, tools)  # type: ignore[arg-type]
         finally:
             view.finish()
-        self._notebook.be_value(view.frame())
+        self._end(branches, view)
 
     def run_nested(self, line: str, body: str) -> None:
         """`%%fork` under another magic, in a loop or a function: the main thread waits."""
@@ -85,7 +97,14 @@ class ForkCells:
             tools.wait(branches)  # type: ignore[arg-type]
         finally:
             view.finish()
+        self._end(branches, view)
+
+    def _end(self, branches: Branches, view: FanView) -> None:
+        """The frame is the cell's value. Raises the first error where no child has an answer: then the cell has failed."""
         self._notebook.be_value(view.frame())
+        errors = [branch.error for branch in branches if branch.error is not None]
+        if len(errors) == len(branches):
+            raise errors[0]
 
     def _start(self, flags: ForkFlags, body: str, on_main: Any) -> tuple[Branches, FanView]:
         from llmproc_nb.notebook.ask import asks_here
@@ -105,7 +124,7 @@ class ForkCells:
             branches = parent.fork_map(
                 prompts, names=names, at=start, first_k=flags.first_k, last_n=flags.last_n, programs=programs or None, run=run
             )
-        self._keep(branches.processes)
+        self._keep(parent, flags, branches.processes)
         return branches, FanView(parent, branches, streams=notebook.settings.streams)
 
     def _prompts(self, flags: ForkFlags, body: str, models: int) -> list[Prompt]:
@@ -122,7 +141,9 @@ class ForkCells:
         if len(prompts) == 1:
             prompts *= wanted
         if len(prompts) != wanted or (models and models != wanted) or (flags.names and len(flags.names) != wanted):
-            found = f"{len(blocks)} prompts, {len(flags.names) or wanted} names and {models or wanted} models"
+            given = [f"{len(blocks)} prompt{'s' * (len(blocks) > 1)}", f"-n {flags.count}" if flags.count else ""]
+            given += [f"{count} {what}" for count, what in ((len(flags.names), "names"), (models, "models")) if count]
+            found = " and ".join(", ".join(filter(None, given)).rsplit(", ", 1))
             raise PersonError(found, place="%%fork", right="as many of each as there are children, or one prompt for all")
         return prompts
 
@@ -137,11 +158,33 @@ class ForkCells:
             self._notebook.processes.check_name(name)
         if flags.names:
             return list(flags.names)
-        first = self._made.get(parent.pid, 0)
-        self._made[parent.pid] = first + count
-        return [f"{parent.name}_{number}" for number in range(first + 1, first + count + 1)]
+        known = self._names_of_cell(parent)
+        names = known.names[known.used : known.used + count]
+        return [*names, *self._free_names(parent, count - len(names), known.names)]
 
-    def _keep(self, children: Any) -> None:
+    def _names_of_cell(self, parent: Process) -> NamesOfCell:
+        """What this cell called children of a process: run again, it calls them the same."""
+        cell, execution = self._notebook.cell, self._notebook.execution
+        known = self._named.get((parent.pid, cell))
+        if known is None or cell is None:
+            known = self._named[parent.pid, cell] = NamesOfCell(execution=execution)
+        if known.execution != execution:
+            known.execution, known.used = execution, 0
+        return known
+
+    def _free_names(self, parent: Process, count: int, taken: list[str]) -> list[str]:
+        """The next names that no child has and that stand for nothing else in the notebook."""
+        base, others = re.sub(r"\W", "_", parent.name), {child.name for child in parent.machine.children(parent)} | {*taken}
+
+        def is_free(name: str) -> bool:
+            return name not in others and isinstance(self._notebook.ip.user_ns.get(name, parent), Process)
+
+        return list(islice(filter(is_free, (f"{base}_{number}" for number in count_from(1))), count))
+
+    def _keep(self, parent: Process, flags: ForkFlags, children: Sequence[Process]) -> None:
         for child in children:
-            if child.name.isidentifier():
-                self._notebook.ip.user_ns[child.name] = child
+            self._notebook.ip.user_ns[child.name] = child
+        if not flags.names:
+            known = self._names_of_cell(parent)
+            known.names[known.used : known.used + len(children)] = [child.name for child in children]
+            known.used += len(children)

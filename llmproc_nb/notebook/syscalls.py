@@ -102,18 +102,29 @@ class SyscallMagics(Magics):
         words = args.words[1:] if args.words[:1] == ["from"] else args.words
         if len(words) > 1:
             raise PersonError(f"{' '.join(words)!r} is more than one program", place="%spawn", right="`%spawn NAME from PROGRAM`")
+        if args.words and not words:
+            raise PersonError("no program is named after `from`", place="%spawn", right="`%spawn NAME from PROGRAM`")
         self.notebook.processes.check_name(args.name)
         named = words[0] if words else None
         if args.by:
             parent = self.notebook.process(args.by)
-            linked = named in parent.program.linked if named else True
-            wanted: Any = (named or "") if linked else self.notebook.processes.program(Choice(program=named), args.name)
-            process = parent.spawn(wanted, args.name, access=args.access)
+            process = parent.spawn(self._program_below(parent, named, args.name), args.name, access=args.access)
         else:
             program = self.notebook.processes.program(Choice(program=named).over(self.notebook.choice), args.name)
             process = self.notebook.machine.start(program, name=args.name, access=args.access)
         self.notebook.ip.user_ns[args.name] = process
         return process
+
+    def _program_below(self, parent: Any, named: str | None, name: str) -> Any:
+        """A link of the parent by its name, else a Program or a file; the parent's own program where none is named."""
+        links = parent.program.linked
+        if named is None or named in links:
+            return named or ""
+        try:
+            return self.notebook.processes.program(Choice(program=named), name)
+        except PersonError as error:
+            has = f"which has {', '.join(links)}" if links else "which has none"
+            raise PersonError(f"{error.found}, nor a link of {parent.name}, {has}", place="%spawn", right=error.right) from None
 
     @no_var_expand
     @line_magic("send")
@@ -140,6 +151,8 @@ class SyscallMagics(Magics):
         target = self.notebook.process(words[0]) if words else child.parent
         if target is None:
             raise PersonError(f"{child.name} has no parent", place="%merge", right="`%merge child into process`")
+        if child.busy:
+            raise PersonError(f"{child.name} still runs", place="%merge", right=f"`%wait {child.name}` first, or `%kill {child.name}`")
         target.merge(child, " ".join(words[1:]) or None)
         print(f"{target.name} knows what {child.name} found ({begun(child.get_last_message(), 60)})")
 
@@ -190,23 +203,24 @@ class SyscallMagics(Magics):
         return TreeView(self.notebook.machine, pids, on_fork=self._fork_at, on_goto=self._go_to, cell_name=self.notebook.cell_name)
 
     def _fork_at(self, node_id: str) -> str:
-        """Fork the newest process that has a node on its path; what is said of it below the tree."""
-        process = self._on_path(node_id)
+        """Fork the process that a button means; what is said of it below the tree."""
+        process = self._meant(node_id)
         child = self.notebook.fork_cells.fork(ForkFlags(process=str(process.pid), at=node_id))[0]
         return f"{child.name} stands there now; `%%agent {child.name}` goes on from it"
 
     def _go_to(self, node_id: str) -> str:
-        process = self._on_path(node_id)
+        process = self._meant(node_id)
         process.goto(node_id)
         return f"{process.name} stands there now; `%goto {process.name} --undo` takes it back"
 
-    def _on_path(self, node_id: str) -> Any:
+    def _meant(self, node_id: str) -> Any:
+        """The process that was told a message or said it, where it lives; else one that stands below it."""
         machine = self.notebook.machine
         node = machine.dialog.find(node_id)
         living = [process for process in machine.processes.values() if process.alive]
+        was_there = [process for process in living if process.labels.of(node) is not None]  # the oldest first: forks come after it
         on_path = [process for process in living if node.depth < len(process.path) and process.path[node.depth] is node]
-        was_there = [process for process in living if process.labels.of(node) is not None]
-        found = on_path or was_there or living
+        found = was_there or on_path or living
         if not found:
             raise PersonError("no process is alive", place="%tree", right="a living process can go there or be forked")
         return found[0]

@@ -83,7 +83,7 @@ def _line(row: Row, tree: Tree) -> str:
     node = tree.nodes[row.node]
     marks = "".join(f"  [{visible(mark)}]" for mark in shown_marks(node))
     heads = "".join(f"  ← {head}" for head, _ in head_names(node, tree))
-    name = f"{node.label or node.id[:8] if node.depth else ''}".ljust(8)
+    name = f"{node.label or node.id[:7] if node.depth else ''}".ljust(8)
     return f"{name}{node.role:<10}{node.words if len(node.words) <= TEXT_CHARS else node.words[:TEXT_CHARS].rstrip() + '…'}{marks}{heads}"
 
 

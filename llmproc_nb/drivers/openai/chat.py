@@ -50,9 +50,8 @@ class OpenAIChat:
         """Ask, write what comes to the draft, give the whole reply. Raises a ProviderError; what came before it is in the draft."""
         place = f"{self.name} {request.config.model}"
         stream = chunks.Stream(draft, place, f"call_{request.head.id[:12]}")
-        await self._connection.ask(
-            "/chat/completions", self._body(request), stream.take, headers=request.config.settings.headers, place=place
-        )
+        headers = request.config.settings.headers
+        await self._connection.ask("/chat/completions", self._body(request), draft, stream.take, headers=headers, place=place)
         if not stream.ended:
             raise GarbledReply("the stream ends before the reply does", place=place)
         return draft.reply()

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from llmproc_nb.core.errors import AuthError, GarbledReply, PersonError, ProviderError
 from llmproc_nb.core.fault import fault, sdk_fault
+from llmproc_nb.core.provider import Draft
 from llmproc_nb.core.sse import EventReader, sample
-from llmproc_nb.core.wire import sendable
+from llmproc_nb.core.wire import requests_left, sendable
 
 if TYPE_CHECKING:
     import httpx2
@@ -74,7 +75,7 @@ class Connection:
         self._client: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def ask(self, path: str, body: tuple[bytes, ...], take: Take, *, headers: Mapping[str, str], place: str) -> None:
+    async def ask(self, path: str, body: tuple[bytes, ...], draft: Draft, take: Take, *, headers: Mapping[str, str], place: str) -> None:
         """Send a request and give each event of its answer to `take`, until the end mark or the end; a whole JSON answer is one event.
 
         Raises a ProviderError of the right kind. Whatever ends it, a connection whose answer is not at its end is closed.
@@ -89,6 +90,7 @@ class Connection:
         try:
             response = await client.post(address, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
             try:
+                draft.requests_left = requests_left(response.headers)
                 await _read(response, take)
             finally:
                 await response.aclose()

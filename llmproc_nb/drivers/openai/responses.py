@@ -47,7 +47,9 @@ class OpenAIResponses:
         """Ask, write what comes to the draft, give the whole reply. Raises a ProviderError; what came before it is in the draft."""
         place = f"{self.name} {request.config.model}"
         stream = Stream(draft, place)
-        await self._connection.ask("/responses", self._body(request), stream.take, headers=request.config.settings.headers, place=place)
+        await self._connection.ask(
+            "/responses", self._body(request), draft, stream.take, headers=request.config.settings.headers, place=place
+        )
         if not stream.ended:
             raise GarbledReply("the stream ends without an end of the response", place=place)
         return draft.reply()

@@ -1,0 +1,200 @@
+"""Attacks on the system calls that got through once: threads at the same time, names that mean two things, ends at odd moments."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from machines import machine, scripted
+
+from llmproc_nb.core import message as messages
+from llmproc_nb.core.clock import SystemClock
+from llmproc_nb.core.program import Link, Program
+from llmproc_nb.core.provider import Request
+from llmproc_nb.core.usage import Limits
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def at_once(count: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def call(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"name": name, "arguments": arguments}
+
+
+def last_words(request: Request) -> str:
+    return request.head.message.text
+
+
+def heard(request: Request, words: str) -> bool:
+    return any(words in node.message.text for node in request.path)
+
+
+def test_no_message_is_lost_when_many_threads_send(restless):
+    scout = scripted({"say": "x"})
+    at_once(8, lambda number: [scout.send(f"{number}-{count}") for count in range(200)] and None)
+    assert sorted(scout.inbox) == sorted(f"{number}-{count}" for number in range(8) for count in range(200))
+
+
+def test_what_many_threads_say_stands_on_the_path_once_each(restless):
+    scout = scripted({"say": "x"})
+    at_once(8, lambda number: [scout.say(messages.user(f"{number}-{count}")) for count in range(100)] and None)
+    said = [message.text for message in scout.messages[1:]]
+    assert sorted(said) == sorted(f"{number}-{count}" for number in range(8) for count in range(100))
+    assert [scout.labels.get(number) for number in range(800)] == list(scout.path[1:])
+
+
+def test_the_fds_that_an_answer_names_are_told_by_the_numbers_of_who_reads_it():
+    def long(word: str) -> str:
+        """A long text."""
+        return f"{word} " * 3000
+
+    def script(request: Request) -> Any:
+        if last_words(request) in ("go", "look"):
+            return {"call": [call("long", word="OURS" if last_words(request) == "go" else "THEIRS")]}
+        if heard(request, "look"):
+            return "it is in fd:1, see fd:12"
+        return {"call": [call("spawn", prompt="look")]} if "OURS" in request.head.message.tool_results[0].text else "end"
+
+    scout = scripted(script, tools=[long, "spawn"])
+    result = scout.run("go").result()
+    assert result.tool_calls[1].result.text == "it is in fd:1, see fd:12\n[fd:1 of scout is your fd:2]"
+    assert [fd.text.slice(0, 4) for fd in scout.fds] == ["OURS", "THEI"]
+
+
+def test_an_fd_that_was_passed_to_a_child_comes_back_under_the_number_it_has():
+    def long() -> str:
+        """A long text."""
+        return "abc " * 3000
+
+    def script(request: Request) -> Any:
+        if last_words(request) == "go":
+            return {"call": [call("long"), call("long")]}
+        if heard(request, "look"):
+            return "read fd:1"
+        results = request.head.message.tool_results
+        return {"call": [call("spawn", prompt="look", fds=["fd:2"])]} if len(results) == 2 else "end"
+
+    scout = scripted(script, tools=[long, "spawn"])
+    result = scout.run("go").result()
+    assert result.tool_calls[2].result.text == "read fd:1\n[fd:1 of scout is your fd:2]"
+    assert len(scout.fds) == 2
+
+
+def test_two_children_of_one_program_in_the_background_are_told_apart():
+    def script(request: Request) -> Any:
+        words = last_words(request)
+        if words == "go":
+            return {"call": [call("spawn", prompt=f"task {word}", wait=False) for word in "ab"]}
+        if words.startswith("task"):
+            return f"did {words}"
+        told = [part.text for part in request.head.message.tool_results]
+        if told and "background" in told[0]:
+            return {"call": [call("wait", pid=one.split("pid='")[1].split("'")[0]) for one in told]}
+        return "end"
+
+    scout = scripted(script, tools=["spawn", "wait"])
+    result = scout.run("go").result()
+    assert [one.result.text for one in result.tool_calls[2:]] == ["did task a", "did task b"]
+
+
+def test_a_child_that_was_being_made_when_its_parent_was_killed_ends_too():
+    scout = scripted({"call": [call("spawn", prompt="x")]}, tools=["spawn"], on=machine(SystemClock()))
+    drivers, began, go_on = scout.machine.drivers, threading.Event(), threading.Event()
+    workers = scout.machine.owner.workers
+    slow = type(drivers).system
+
+    class Slow(type(drivers)):
+        def system(self, program):
+            began.set()
+            go_on.wait(5)
+            return slow(self, program)
+
+    drivers.__class__ = Slow
+    asked = scout.run("go")
+    assert began.wait(5)
+    scout.kill()
+    asked.result()
+    go_on.set()
+    for _ in range(100):
+        if len(scout.machine.processes) == 2 and not scout.machine.find(2).alive:
+            break
+        scout.machine.owner.wait(workers.run(lambda: None), 5)
+        threading.Event().wait(0.02)
+    assert [one.alive for one in scout.machine.processes.values()] == [False, False]
+
+
+def test_a_number_that_only_looks_like_one_is_told_in_words():
+    scout = scripted({"when": "go", "call": [call("read_fd", fd="fd:1", start="--5")]}, {"say": "end"}, tools=["read_fd"])
+    result = scout.run("go").result()
+    assert result.tool_calls[0].result.text == "argument 'start' is '--5'; it should be a whole number."
+
+
+def nap() -> str:
+    """A short rest."""
+    time.sleep(0.02)
+    return "rested"
+
+
+def restless_child() -> Link:
+    """A program that never comes to an end by itself."""
+    script = ({"when": ".", "call": [call("nap")]},)
+    return Link(program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(steps=None)))
+
+
+def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+BACKGROUND = {"when": "^go$", "call": [call("spawn", prompt="work", program_name="kid", wait=False)]}
+
+
+def test_a_child_in_the_background_ends_with_the_seconds_of_the_call_that_began_it():
+    links, clock = {"kid": restless_child()}, SystemClock()
+    scout = scripted(BACKGROUND, {"say": "end"}, tools=["spawn", "wait"], limits=Limits(seconds=0.3), on=machine(clock), linked=links)
+    assert scout.run("go").result().stop_reason == "end_turn"
+    kid = scout.machine.find("kid")
+    assert kid.busy
+    assert kid.calls[0].result(5).stop_reason == "max_seconds"
+
+
+def test_killing_a_process_ends_what_forks_of_its_model_left_in_the_background():
+    split = {"when": "^split$", "call": [call("fork", prompts=["go"])]}
+    links, clock = {"kid": restless_child()}, SystemClock()
+    scout = scripted(split, BACKGROUND, {"say": "end"}, tools=["fork", "spawn", "wait"], on=machine(clock), linked=links)
+    by_hand = scout.fork("alice")
+    by_hand.run("go").result()
+    scout.run("split").result()
+    kids = [one for one in scout.machine.processes.values() if one.name == "kid"]
+    assert [kid.parent.name for kid in kids] == ["alice", "scout.1"]
+    scout.kill()
+    assert until(lambda: not kids[1].busy)
+    assert [(one.name, one.alive) for one in scout.machine.processes.values()] == [
+        ("scout", False),
+        ("alice", True),
+        ("kid", True),
+        ("scout.1", True),
+        ("kid", False),
+    ]
+    assert kids[0].busy
+    scout.machine.close()

@@ -1,0 +1,131 @@
+"""What a person meets who forks by hand: names of children, limits, children that fail, wrong lines, the buttons of the tree."""
+
+from __future__ import annotations
+
+import pytest
+from kernels import Kernel, Ran
+
+SETUP = """
+%load_ext llmproc_nb
+from llmproc_nb import Program
+from llmproc_nb.core.usage import Limits
+
+def script(request):
+    words = request.path[-1].message.text
+    if words == "fail":
+        raise ValueError("on purpose")
+    if words == "slow":
+        return {"say": "slowly " * 200, "delay_s": 0.02}
+    return f"about {words}"
+
+prog = Program(name="prog", provider="scripted", model="m", script=script, system="Be brief.")
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    made = Kernel(LLMPROC_NB_STREAM="0")
+    assert made.run(SETUP).status == "ok"
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def scout(kernel):
+    """A kernel in which `scout` has answered once."""
+    ok(kernel.run("%%agent scout -p prog\nhello"))
+    yield kernel
+    ok(kernel.run("%kill scout"))
+    kernel.run("del scout")
+
+
+def ok(ran: Ran) -> Ran:
+    assert ran.status == "ok", ran.error
+    return ran
+
+
+def error(ran: Ran) -> str:
+    assert ran.status == "error"
+    return ran.error["traceback"][0]
+
+
+def names(ran: Ran) -> list[str]:
+    return [line.split()[0] for line in ok(ran).data()[0].splitlines()[2:]]
+
+
+def test_a_fork_cell_that_is_run_again_gives_its_children_the_same_names(scout):
+    assert names(scout.run("%%fork scout -n 2\none", cell="f")) == ["scout_1", "scout_2"]
+    assert names(scout.run("%%fork scout\nother", cell="g")) == ["scout_3"]
+    assert names(scout.run("%%fork scout -n 3\nchanged", cell="f")) == ["scout_1", "scout_2", "scout_4"]
+    assert ok(scout.run("(scout_1.get_last_message(), scout_3.get_last_message())")).data() == ["('about changed', 'about other')"]
+
+
+def test_forks_in_a_loop_have_names_of_their_own_also_when_the_cell_is_run_again(scout):
+    loop = "made = [get_ipython().run_line_magic('fork', 'scout').name for _ in range(2)]; made"
+    assert ok(scout.run(loop, cell="loop")).data() == ["['scout_1', 'scout_2']"]
+    assert ok(scout.run(loop, cell="loop")).data() == ["['scout_1', 'scout_2']"]
+
+
+def test_children_take_no_name_that_stands_for_something_else(scout):
+    ok(scout.run("scout_1 = 'mine'; scout.fork('scout_2')"))
+    assert "scout_3 (pid" in ok(scout.run("%fork scout")).data()[0]
+    assert ok(scout.run("scout_1; del scout_1")).status == "ok"
+
+
+def test_children_of_a_process_whose_name_is_no_python_name_can_be_typed(scout):
+    ok(scout.run("inner = scout.fork()"))
+    assert "scout_1_1 (pid" in ok(scout.run("%fork scout.1")).data()[0]
+    assert ok(scout.run("scout_1_1.parent is inner")).data() == ["True"]
+
+
+def test_a_limit_of_children_is_an_error_before_the_first_is_made(kernel):
+    ok(kernel.run("few = prog.replace(limits=Limits(children=3)).start('few')"))
+    assert "0 made so far, 4 more asked for" in error(kernel.run("%fork few -n 4"))
+    assert names_of_children(kernel, "few") == "[]"
+    ok(kernel.run("%fork few -n 3"))
+    assert names_of_children(kernel, "few") == "['few_1', 'few_2', 'few_3']"
+
+
+def names_of_children(kernel: Kernel, name: str) -> str:
+    return ok(kernel.run(f"[one.name for one in {name}.machine.children({name})]")).data()[0]
+
+
+def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
+    ran = scout.run("%%fork scout\nfail\n---\nfail")
+    assert error(ran) == "ProgramError: script: the script raised ValueError: on purpose."
+    assert ok(scout.run("list(_.stop_reason)")).data() == ["['ProgramError', 'ProgramError']"]
+    assert scout.run("%%fork scout\nfail\n---\nwork").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%fork scout a b c\nx\n---\ny", "%%fork: 2 prompts and 3 names; as many"),
+        ("%%fork scout -n 2\nx\n---\ny\n---\nz", "%%fork: 3 prompts and -n 2; as many"),
+        ("%%fork scout -n 3 --model scripted:a,scripted:b\nx", "%%fork: 1 prompt, -n 3 and 2 models; as many"),
+        ("%fork", "%fork: the following arguments are required: process. See"),
+        ("%spawn", "%spawn: the following arguments are required: name. See"),
+        ("%spawn x from", "%spawn: no program is named after `from`"),
+        ("%spawn x --by scout from nowhere", "'nowhere' is neither a file (.toml, .yaml) nor a Program"),
+        ("%spawn x --by scout from nowhere", "nor a link of scout, which has none"),
+    ],
+)
+def test_a_wrong_line_says_what_was_given(scout, cell, said):
+    assert said in error(scout.run(cell))
+
+
+def test_a_branch_that_still_runs_is_not_merged(scout):
+    ok(scout.run("%fork scout busy"))
+    ok(scout.run("%%agent busy --bg\nslow"))
+    assert "busy still runs" in error(scout.run("%merge busy into scout"))
+    ok(scout.run("%kill busy"))
+
+
+def test_a_button_of_the_tree_moves_the_process_that_was_told_a_message(scout):
+    ok(scout.run("%%agent scout\nsecond"))
+    ok(scout.run("%fork scout other"))
+    ok(scout.run("second = scout.path[3]"))
+    ok(scout.run("%goto scout ~1"))
+    ok(scout.run("tree = %tree"))
+    assert ok(scout.run("tree.on_goto(second.id)")).data() == ["'scout stands there now; `%goto scout --undo` takes it back'"]
+    assert ok(scout.run("scout.head is second")).data() == ["True"]

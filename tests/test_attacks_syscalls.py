@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from machines import machine, scripted
 
 from llmproc_nb.core import message as messages
+from llmproc_nb.core.call import until
 from llmproc_nb.core.clock import SystemClock
+from llmproc_nb.core.errors import LogError, ProgramError
+from llmproc_nb.core.event import Appended, Killed, Started
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Request
 from llmproc_nb.core.usage import Limits
+from llmproc_nb.drivers.jsonl import JsonlStore
+from llmproc_nb.drivers.logfile import LogFile
+from llmproc_nb.drivers.rebuild import rebuild
 
 
 @pytest.fixture
@@ -159,7 +168,7 @@ def restless_child() -> Link:
     return Link(program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(steps=None)))
 
 
-def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.01)
@@ -188,7 +197,7 @@ def test_killing_a_process_ends_what_forks_of_its_model_left_in_the_background()
     kids = [one for one in scout.machine.processes.values() if one.name == "kid"]
     assert [kid.parent.name for kid in kids] == ["alice", "scout.1"]
     scout.kill()
-    assert until(lambda: not kids[1].busy)
+    assert eventually(lambda: not kids[1].busy)
     assert [(one.name, one.alive) for one in scout.machine.processes.values()] == [
         ("scout", False),
         ("alice", True),
@@ -198,3 +207,97 @@ def test_killing_a_process_ends_what_forks_of_its_model_left_in_the_background()
     ]
     assert kids[0].busy
     scout.machine.close()
+
+
+class FullStore(JsonlStore):
+    """A log on a disk that is full whenever `full` says so of an event."""
+
+    full: Callable[[Any], bool] = staticmethod(lambda event: False)
+
+    def _append(self, fd: int, event: Any) -> None:
+        if self.full(event):
+            raise OSError(28, "No space left on device")
+        super()._append(fd, event)
+
+
+def test_children_that_the_log_could_not_take_are_none(tmp_path):
+    def script(request: Request) -> Any:
+        return {"call": [call("fork", prompts=["a", "b", "c"])]} if last_words(request) == "go" else "end"
+
+    store = FullStore(tmp_path / "a.jsonl")
+    scout = scripted(script, tools=["fork"], on=machine(SystemClock(), store=store), limits=Limits(children=3))
+    store.full = lambda event: isinstance(event, Started) and event.name == "scout.2"
+    with pytest.raises(LogError):
+        scout.run("go").result()
+    store.full = lambda event: False
+    assert list(scout.machine.processes.values()) == [scout]
+    assert scout.children == 0 and not scout.head.message.tool_calls
+    assert len(scout.fork_map(["a", "b", "c"]).wait()) == 3
+
+
+def test_children_stand_on_answers_also_where_the_log_could_not_take_them(tmp_path):
+    def script(request: Request) -> Any:
+        return {"call": [call("fork", prompts=["a", "b", "c"])]} if last_words(request) == "go" else "end"
+
+    store = FullStore(tmp_path / "a.jsonl")
+    scout = scripted(script, tools=["fork"], on=machine(SystemClock(), store=store))
+    store.full = lambda event: isinstance(event, Appended) and event.pid == 2
+    with pytest.raises(LogError):
+        scout.run("go").result()
+    store.full = lambda event: False
+    assert [child.head.message.role for child in scout.machine.children(scout)] == ["tool"] * 3
+
+
+def test_a_kill_that_the_log_could_not_take_ends_the_children_all_the_same(tmp_path):
+    store = FullStore(tmp_path / "a.jsonl")
+    scout = scripted({"say": "x"}, on=machine(SystemClock(), store=store))
+    child = scout.spawn(scout.program)
+    store.full = lambda event: isinstance(event, Killed)
+    with pytest.raises(LogError):
+        scout.kill()
+    assert (scout.alive, child.alive) == (False, False)
+
+
+def test_one_wrong_program_of_many_leaves_no_child_behind():
+    scout = scripted({"say": "x"}, limits=Limits(children=2))
+    wrong = scout.program.replace(tools=("there is none",))
+    with pytest.raises(ProgramError):
+        scout.fork_map(["a", "b"], programs=[scout.program.replace(name="other"), wrong])
+    assert list(scout.machine.processes.values()) == [scout] and scout.children == 0
+
+
+def test_what_two_forks_said_alike_between_calls_comes_back_for_both(tmp_path):
+    scout = scripted({"say": "end"}, on=machine(SystemClock(), store=JsonlStore(tmp_path / "a.jsonl")))
+    scout.run("go").result()
+    forks = [scout.fork(), scout.fork()]
+    for one in forks:
+        one.goto("msg_0", "try again")
+    scout.machine.close()
+    running = machine(SystemClock())
+    scripted({"say": "end"}, on=running)
+
+    class Drivers(type(running.drivers)):
+        def provider(self, program):
+            return scout.provider
+
+    running.drivers.__class__ = Drivers
+    back = rebuild(LogFile(tmp_path / "a.jsonl"), running)
+    assert [[message.text for message in one.process.messages] for one in back[1:]] == [["", "go", "try again"]] * 2
+    assert [one.process.labels.next for one in back[1:]] == [3, 3]
+
+
+def test_a_wait_that_was_stopped_leaves_no_complaint_behind(caplog):
+    """asyncio complains of a future whose error nobody heard; it prints that into the notebook."""
+
+    async def stopped(future: Future[Any]) -> None:
+        waiting = asyncio.create_task(until(future, lambda: None, "scout"))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        future.set_exception(RuntimeError("too late"))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(stopped(Future()))
+    gc.collect()
+    assert [record.message for record in caplog.records] == []

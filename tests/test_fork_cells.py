@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from kernels import Kernel, Ran
 
@@ -103,6 +105,9 @@ def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
         ("%%fork scout a b c\nx\n---\ny", "%%fork: 2 prompts and 3 names; as many"),
         ("%%fork scout -n 2\nx\n---\ny\n---\nz", "%%fork: 3 prompts and -n 2; as many"),
         ("%%fork scout -n 3 --model scripted:a,scripted:b\nx", "%%fork: 1 prompt, -n 3 and 2 models; as many"),
+        ("%%fork scout --max-steps 0\nx", "%%fork: --max-steps 0; at least one request is needed"),
+        ("%%fork scout --bg\nx", "%%fork: unrecognized arguments: --bg"),
+        ("%fork scout --last-n -1", "%fork: --last-n -1; a number of messages"),
         ("%fork", "%fork: the following arguments are required: process. See"),
         ("%spawn", "%spawn: the following arguments are required: name. See"),
         ("%spawn x from", "%spawn: no program is named after `from`"),
@@ -129,3 +134,70 @@ def test_a_button_of_the_tree_moves_the_process_that_was_told_a_message(scout):
     ok(scout.run("tree = %tree"))
     assert ok(scout.run("tree.on_goto(second.id)")).data() == ["'scout stands there now; `%goto scout --undo` takes it back'"]
     assert ok(scout.run("scout.head is second")).data() == ["True"]
+
+
+def test_tab_offers_the_names_of_the_notebook_in_the_prompts_of_a_fork_cell(scout):
+    ok(scout.run("proper = 1"))
+    for body in ("look at {{prop", "look at @prop"):
+        assert scout.complete(f"%%fork scout\n{body}") == ["proper"]  # and not `property`, as in code
+
+
+def test_tab_offers_turns_and_cells_as_addresses(scout):
+    number = int(ok(scout.run("len(In) - 1")).data()[0])
+    ok(scout.run("%%agent scout\nsecond"))
+    assert scout.complete("%goto scout ~") == ["~1", "~2"]
+    assert {*scout.complete("%goto scout cell:")} == {f"cell:{number + 1}", f"cell:{number - 1}"}
+
+
+def test_the_tree_of_a_terminal_keeps_an_address_and_a_role_apart(scout):
+    ok(scout.run("%%agent scout\nsecond"))
+    ok(scout.run("%fork scout --last-n 1"))
+    assert re.search(r"[ ●][0-9a-f]{7} user      \[3 messages between", ok(scout.run("%tree scout")).data()[0])
+
+
+def test_a_merge_that_is_run_again_takes_the_place_of_the_first(scout):
+    ok(scout.run("%%fork scout idea\none", cell="f"))
+    ok(scout.run("%merge idea into scout", cell="m"))
+    ok(scout.run("%%agent scout\nthen", cell="t"))
+    ok(scout.run("%%fork scout idea\nchanged", cell="f"))
+    ok(scout.run("%merge idea into scout", cell="m"))
+    ok(scout.run("%%agent scout\nthen", cell="t"))
+    merged = '<merged from="idea">\nabout changed\n</merged>'
+    assert ok(scout.run("[message.text for message in scout.messages[3:]]")).data() == [str([merged, "then", "about then"])]
+
+
+def test_two_merges_in_one_cell_follow_each_other(scout):
+    ok(scout.run("%%fork scout a b\none\n---\ntwo"))
+    for _ in range(2):
+        ok(scout.run("%merge a into scout\n%merge b into scout", cell="m"))
+    assert ok(
+        scout.run("['about one' in scout.messages[-2].text, 'about two' in scout.messages[-1].text, len(scout.messages)]")
+    ).data() == ["[True, True, 5]"]
+
+
+def test_a_cell_after_a_goto_starts_from_where_the_goto_went_last(scout):
+    ok(scout.run("%%agent scout\nsecond", cell="s"))
+    ok(scout.run("%goto scout msg_1 this way", cell="g"))
+    ok(scout.run("%%agent scout\nthen", cell="t"))
+    ok(scout.run("%goto scout msg_1 that way", cell="g"))
+    ok(scout.run("%%agent scout\nthen", cell="t"))
+    assert ok(scout.run("[message.text for message in scout.messages[3:]]")).data() == ["['that way', 'then', 'about then']"]
+
+
+def test_a_call_that_never_started_is_shown_with_what_it_was_called_with(kernel):
+    ok(
+        kernel.run(
+            "import asyncio\n"
+            "from llmproc_nb.core.approval import Approval\n"
+            "class Nobody:\n    async def decide(self, ask):\n        await asyncio.sleep(30)\n"
+            "def wipe(path: str): ...\n"
+            "careful = prog.replace(approval=Approval(default='ask'),\n"
+            "    script=[{'call': [{'name': 'wipe', 'arguments': {'path': 'a'}}]}])\n"
+            "before = get_ipython().llmproc.machine.approver\n"
+            "get_ipython().llmproc.machine.approver = Nobody()"
+        )
+    )
+    ran = kernel.run("%%agent asker -p careful --tools wipe\ngo", interrupt_after_s=0.6)
+    assert "was stopped" in error(ran)
+    assert ran.data()[0].splitlines()[1] == '[wipe(path="a"): refused, 58 characters]'
+    ok(kernel.run("get_ipython().llmproc.machine.approver = before"))

@@ -84,7 +84,7 @@ def test_a_fork_cell_that_is_run_again_starts_from_the_same_place(scout):
     [
         ("%%fork scout\n", "the cell has no prompt"),
         ("%%fork scout\na\n---\n\n---\nb", "a block between two `---` lines is empty"),
-        ("%%fork scout a b c\nx\n---\ny", "2 prompts, 3 names and 3 models"),
+        ("%%fork scout a b c\nx\n---\ny", "2 prompts and 3 names"),
         ("%%fork nobody\nx", "there is no process 'nobody'"),
         ("%fork scout -n 0", "at least one child is needed"),
         ("%fork scout print", "'print' is a name of Python or IPython"),

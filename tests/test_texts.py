@@ -254,7 +254,7 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
         "pipe": "'pipe' is no ordinary file; a file with text is needed.",
         "folder": "'folder' is no ordinary file; a file with text is needed.",
         "nothing": "the file 'nothing' cannot be read (No such file or directory).",
-        "a\0b": "the file 'a\\x00b' cannot be read (embedded null byte).",
+        "a\0b": "the file 'a\\x00b' cannot be read (no path can have a NUL in it).",
     }
 
 

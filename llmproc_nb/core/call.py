@@ -181,5 +181,6 @@ async def until(future: Future[Any], cancel: Callable[[], None], name: str) -> N
         cancel()
         line = stopped_line("CancelledError", name)
         error._render_traceback_ = lambda: line  # type: ignore[attr-defined]
+        done.add_done_callback(lambda left: left.cancelled() or left.exception())  # heard: or asyncio complains to the person
         raise
     done.exception()  # heard: whoever waits asks the call itself

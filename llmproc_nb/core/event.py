@@ -66,7 +66,8 @@ class Started(Event, frozen=True, kw_only=True, omit_defaults=True, tag="started
 class Appended(Event, frozen=True, kw_only=True, omit_defaults=True, tag="appended"):
     """A node came into the tree. A message of tool results is not written twice: `results` are the seqs of its ToolRan events.
 
-    `number` is the number its process gives it (`msg_7`). `aside`: the process does not stand on it.
+    `number` is the number its process gives it (`msg_7`); `label`: the model sees it after the results. `aside`: the process does not
+    stand on it.
     """
 
     node: str
@@ -74,6 +75,7 @@ class Appended(Event, frozen=True, kw_only=True, omit_defaults=True, tag="append
     message: Message | None = None
     results: tuple[int, ...] = ()
     number: int | None = None
+    label: bool = False
     aside: bool = False
 
 

@@ -29,18 +29,22 @@ def admit(parent: Process, count: int = 1, access: Access | None = None, *, by_m
         raise LimitReached(
             f"a child with {granted} access was asked for", place=parent.name, right=f"{parent.name} has {parent.access} access itself"
         )
-    check(parent, count, by_model=by_model)
-    process: Process | None = parent
-    while process is not None:
-        process.children += count
-        process = process.parent
+    with parent.machine.log.alone():  # who counts must not count on what another thread is about to take
+        check(parent, count, by_model=by_model)
+        _count(parent, count)
     return granted
 
 
-def release(parent: Process | None) -> None:
-    """Take a child back that was let in and could not be made."""
+def release(parent: Process | None, count: int = 1) -> None:
+    """Take children back that were let in and could not be made."""
+    if parent is not None:
+        with parent.machine.log.alone():
+            _count(parent, -count)
+
+
+def _count(parent: Process | None, count: int) -> None:
     while parent is not None:
-        parent.children -= 1
+        parent.children += count
         parent = parent.parent
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +14,7 @@ from llmproc_nb.core.approval import Approver
 from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
-from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError
 from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, Started, Stopped, ToolRan, Warned
 from llmproc_nb.core.fd import Numbers
 from llmproc_nb.core.gate import admit, allowed, check, release
@@ -154,11 +156,24 @@ class Machine:
         by_model: bool = False,
     ) -> list[Process]:
         """Several children at once, or none: a limit that does not allow all of them is an error before the first is made."""
-        if programs is not None:
+        if programs is None:
+            admit(parent, len(names), by_model=by_model)
+            make, left = (partial(self._fork, parent, head, name) for name in names), len(names)
+        else:
             check(parent, len(names), by_model=by_model)
-            return [self.fork(parent, head, name=name, program=one) for name, one in zip(names, programs, strict=True)]
-        admit(parent, len(names), by_model=by_model)
-        return [self._fork(parent, head, name) for name in names]
+            make = (partial(self.fork, parent, head, name=name, program=one) for name, one in zip(names, programs, strict=True))
+            left = 0  # each comes through the gate by itself
+        made: list[Process] = []
+        try:
+            for one in make:
+                left -= 1
+                made.append(one())
+        except LlmprocError:
+            release(parent, max(0, left))
+            for child in made:
+                self._take_back(child)
+            raise
+        return made
 
     def _fork(self, parent: Process, head: Node, name: str | None) -> Process:
         with self.lock:
@@ -176,8 +191,19 @@ class Machine:
                 parent=parent,
                 origin="fork",
             )
-        self._write_started(child, AS_ITS_PARENT)
+        try:
+            self._write_started(child, AS_ITS_PARENT)
+        except LogError:
+            self._take_back(child)
+            raise
         return child
+
+    def _take_back(self, child: Process) -> None:
+        """End a child that nobody has been told of."""
+        with suppress(LogError):
+            child.kill()
+        del self.processes[child.pid]
+        release(child.parent)
 
     def _child_name(self, parent: Process) -> str:
         """The name of a child that was given none: `scout.1`, `scout.2` …"""

@@ -262,9 +262,11 @@ class Process(Standing):
         self.alive = False
         for call in self.calls:
             call.cancel()
-        self.machine.log.write(Killed, pid=self.pid)
-        end_servers(self)
-        self._end_children()
+        try:
+            self.machine.log.write(Killed, pid=self.pid)
+        finally:  # a log that cannot take it now keeps it for later, and must not keep anything running
+            end_servers(self)
+            self._end_children()
 
     def _end_children(self) -> None:
         """End what was started for it, also by forks that its model made; these stay, as branches that may be gone on with."""

@@ -31,6 +31,7 @@ from llmproc_nb.core.event import (
     ToolRan,
     ToolStarted,
 )
+from llmproc_nb.core.label import labelled
 from llmproc_nb.core.message import Message, ToolCall
 from llmproc_nb.core.usage import Usage
 
@@ -58,7 +59,12 @@ def said(events: Iterable[AnyEvent]) -> Iterator[tuple[Appended, Message]]:
     kinds = events if isinstance(events, Kinds) else Kinds(events)
     answers = {event.seq: event for event in kinds.of(ToolRan)}
     for event in kinds.of(Appended):
-        yield event, event.message or Message(role="tool", parts=tuple(_answer(answers, seq, event).result for seq in event.results))
+        yield event, event.message or _of_results(answers, event)
+
+
+def _of_results(answers: Mapping[int, ToolRan], event: Appended) -> Message:
+    message = Message(role="tool", parts=tuple(_answer(answers, seq, event).result for seq in event.results))
+    return labelled(message, event.number) if event.label and event.number is not None else message
 
 
 def _answer(answers: Mapping[int, ToolRan], seq: int, event: Appended) -> ToolRan:

@@ -141,16 +141,15 @@ class Standing:
     def append(self, message: Message, *, call: int | None = None, cell: str | None = None, results: tuple[int, ...] = ()) -> Node:
         """Add a message after the head and stand on it."""
         parent, message = self.head, cleaned(message)
-        if self.sees_labels and message.role != "assistant":
-            message, results = labelled(message, self.labels.next), ()
+        seen = self.sees_labels and message.role != "assistant"
+        if seen:
+            message = labelled(message, self.labels.next)
         node, new = self.machine.dialog.append(message, parent)
         self.head = node  # before the event: if the log cannot take it now, it keeps it for later, and the path must be whole
         number = self.labels.add(node)
-        if new:
-            said = None if results else message
-            self.machine.log.write(
-                Appended, pid=self.pid, call=call, cell=cell, node=node.id, parent=parent.id, message=said, results=results, number=number
-            )
+        if new or call is None:  # a call says itself where it stands; between calls nothing else tells who went on to a known node
+            said = {"results": results, "label": seen} if results else {"message": message}
+            self.machine.log.write(Appended, pid=self.pid, call=call, cell=cell, node=node.id, parent=parent.id, number=number, **said)
         return node
 
     def say(self, message: Message) -> Node:

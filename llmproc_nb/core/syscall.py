@@ -17,7 +17,7 @@ from llmproc_nb.core import reading
 from llmproc_nb.core.address import known, node_at
 from llmproc_nb.core.branch import Branch, Branches, run_all
 from llmproc_nb.core.call import Call
-from llmproc_nb.core.errors import LlmprocError, PersonError, ToolError
+from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ToolError
 from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
@@ -70,9 +70,15 @@ async def fork(process: Process, place: Place, prompts: list[str]) -> str:
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ToolError("a prompt is empty" if prompts else "there are no prompts", right="each child needs something to do")
     children = process.machine.fork_many(process, place.node, names=[None] * len(prompts), by_model=True)
+    fault: LogError | None = None
     for number, child in enumerate(children, start=1):
-        child.append(_answers_for_child(place, child.name, number, len(children)))
+        try:
+            child.append(_answers_for_child(place, child.name, number, len(children)))
+        except LogError as error:  # each stands on its answers all the same: nobody must find a child on calls that have none
+            fault = fault or error
         child.first, child.by_model = child.head, True
+    if fault is not None:
+        raise fault
     branches = run_all(process, children, prompts, place.node)
     await branches
     return _told(process, branches)

@@ -6,7 +6,8 @@ Not here: its flags (magics), which process it is (processes), where a cell that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from llmproc_nb.notebook.fit import Fit
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.message import AnyPart
+    from llmproc_nb.core.process import Process
     from llmproc_nb.notebook.notebook import Notebook
 
 
@@ -126,6 +128,7 @@ class AgentCells:
             provider=process.provider.name,
             model=process.program.model,
             scripted=process.provider.scripted,
+            message_at=lambda node: process.machine.dialog.find(node).message,
         )
         view = LiveView(turn, stream=self._notebook.settings.streams)
         made = CellCall(self._notebook, process, None, view, notes, bg=bg)
@@ -141,6 +144,23 @@ class AgentCells:
                 cell=self._notebook.cell,
             )
         return made
+
+    @contextmanager
+    def moving(self, process: Process, *, again: bool = False) -> Iterator[None]:
+        """While a cell moves a process without a call: cells after it start where it ends.
+
+        With `again`, the cell itself starts where it started the first time, so that what it adds takes the place of what it had added.
+        """
+        cells, cell, execution = self._cells.setdefault(process.pid, Cells()), self._notebook.cell, self._notebook.execution
+        before = process.head
+        if again:
+            process.move(cells.start_node(process, cell, execution), "rerun", cell=cell)
+        try:
+            yield
+        except PersonError:
+            process.move(before, "rerun", cell=cell)
+            raise
+        cells.moved(process, cell, execution, before)
 
     def forked_from(self, process: api.Process) -> Node:
         """Where a cell that forks a process starts: at its head, or where it started the first time."""

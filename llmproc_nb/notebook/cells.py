@@ -14,12 +14,16 @@ from llmproc_nb.core.process import Process
 
 @dataclass
 class CellRuns:
-    """What a cell did with one process: where it first started, after which cell, where it last ended, in which execution."""
+    """What a cell did with one process: where it first started, after which cell, where it last ended, in which execution.
+
+    `moves`: it leaves the process somewhere else, as a cell that forks it does not.
+    """
 
     start: Node
     after: str | None
     end: Node
     execution: int
+    moves: bool = True
 
 
 class Cells:
@@ -54,19 +58,33 @@ class Cells:
             return
         known = self._runs.get(cell)
         if known is None:
-            after = next((other for other, runs in self._runs.items() if runs.end is process.head), None)
-            self._runs[cell] = CellRuns(process.head, after, process.head, execution)
+            self._runs[cell] = CellRuns(process.head, self._ended_at(process.head, cell), process.head, execution)
         else:
             known.execution = execution
+
+    def moved(self, process: Process, cell: str | None, execution: int, before: Node) -> None:
+        """Note that a cell moved a process without a call, from a node to its head."""
+        if cell is None:
+            return
+        known = self._runs.get(cell)
+        if known is None:
+            self._runs[cell] = CellRuns(before, self._ended_at(before, cell), process.head, execution)
+        else:
+            known.execution, known.end = execution, process.head
 
     def passed(self, process: Process, cell: str | None, execution: int) -> Node:
         """Where a cell forks from that leaves the process where it stands; run again, it forks from there again."""
         node = self.start_node(process, cell, execution)
         if cell is not None:
             known = self._runs.get(cell)
-            after = next((other for other, runs in self._runs.items() if other != cell and runs.end is node), None)
-            self._runs[cell] = CellRuns(known.start if known else node, known.after if known else after, node, execution)
+            after = known.after if known else self._ended_at(node, cell)
+            self._runs[cell] = CellRuns(known.start if known else node, after, node, execution, moves=False)
         return node
+
+    def _ended_at(self, node: Node, cell: str) -> str | None:
+        """The other cell that left the process at a node: the last one, and one that moved it if there is one."""
+        found = [(runs.moves, runs.execution, other) for other, runs in self._runs.items() if other != cell and runs.end is node]
+        return max(found)[2] if found else None
 
     def ended(self, process: Process, cell: str | None) -> None:
         """Note where a cell ended: where the next one goes on from."""

@@ -1,4 +1,4 @@
-"""What Tab offers on a magic line and in the body of a `%%agent` cell.
+"""What Tab offers on a magic line and in the body of a `%%agent` or `%%fork` cell.
 
 Here: where the cursor is and what may stand there, and one matcher that joins this to a shell. Not here: finding what fits (offer).
 Any other cell pays one look at its first characters.
@@ -22,12 +22,14 @@ from llmproc_nb.notebook.offer import (
     PROGRAM_FOLDERS,
     PROGRAM_TYPES,
     addresses,
+    cells,
     endpoints,
     fds,
     files,
     model_names,
     programs,
     tool_names,
+    turns_back,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ _CHAIN = re.compile(r"(?<![\w.\])])(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What there is to offer. `parsers` are argparse parsers by magic (`%%agent`, or `agent` for both kinds); `folder` is where to look.
 
-    `of_process` gives the process of a name, for what only it can say: its addresses, fds and links.
+    `of_process` gives the process of a name, for what only it can say: its addresses, fds and links; `cells_of` its cells as addresses.
     """
 
     namespace: Mapping[str, Any] = {}
@@ -54,6 +56,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     parsers: Mapping[str, argparse.ArgumentParser] = {}
     folder: str = "."
     of_process: Callable[[str], Process | None] = lambda name: None
+    cells_of: Callable[[Process], list[str]] = lambda process: []
 
 
 def complete_line(line: str, cursor: int, known: Known) -> list[str]:
@@ -125,7 +128,9 @@ def _values(flag: str, action: argparse.Action | None, word: str, known: Known, 
         return list(known.processes)
     if name in ("at", "address", "fd"):
         process = known.of_process(bare[0]) if bare else None
-        return [] if process is None else fds(process) if name == "fd" else addresses(process)
+        if process is None or name == "fd":
+            return fds(process) if process is not None else []
+        return turns_back(process) if word.startswith("~") else known.cells_of(process) if word.startswith("c") else addresses(process)
     if name == "words":  # %merge CHILD into PROCESS
         return ["into"] if len(bare) == 1 else list(known.processes) if bare[1:] == ["into"] else []
     return offers[name]() if name in offers else []
@@ -210,7 +215,7 @@ def install(ip: InteractiveShell, known: Callable[[], Known]) -> Callable[[], No
         lines = asked.full_text.split("\n")
         line = lines[asked.cursor_line]
         before = line[: asked.cursor_position]
-        if asked.cursor_line and lines[0].lstrip().startswith("%%agent"):
+        if asked.cursor_line and lines[0].lstrip().startswith(("%%agent", "%%fork")):
             text = "\n".join([*lines[1 : asked.cursor_line], before])
             return result(*complete_body(text, shown_names(ip)))
         if before.lstrip().startswith("%"):
@@ -245,4 +250,11 @@ def known_of(ip: InteractiveShell, notebook: Any, owners: Iterable[Any]) -> Know
             if getattr(function, "__self__", None) in owners and isinstance(parser, argparse.ArgumentParser):
                 parsers[marks + name] = parser
     living = {process.name: process for process in processes if process.alive}
-    return Known(namespace=shown_names(ip), processes=tuple(living), parsers=parsers, of_process=living.get)
+    newest = len(ip.user_ns.get("In", ()))
+    return Known(
+        namespace=shown_names(ip),
+        processes=tuple(living),
+        parsers=parsers,
+        of_process=living.get,
+        cells_of=lambda process: cells(process, newest),
+    )

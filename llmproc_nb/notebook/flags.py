@@ -54,7 +54,7 @@ def choices(function: Any) -> Any:
 def parse(magic: Any, line: str) -> Any:
     """The arguments of a magic's line. Raises PersonError with what is right."""
     parser = parser_of(magic)
-    name = "%" + parser.prog.lstrip("%") if magic.__name__ != "agent_cell" else "%%agent"
+    name = ("%%" if magic.__name__.endswith("_cell") else "%") + parser.prog.lstrip("%")
     step = f"See `{name}?`."
     try:
         return parser.parse_intermixed_args(_words(shlex.split(line)))  # flags may stand between the words
@@ -64,7 +64,9 @@ def parse(magic: Any, line: str) -> Any:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         wrong = next((word for word in line.split() if word.startswith("-") and word.split("=")[0] not in flags), "")
         near = difflib.get_close_matches(wrong, flags, 1)
-        raise PersonError(_without_optional(parser, str(error)), place=name, right=f"did you mean {near[0]}?" if near else "", step=step) from None
+        raise PersonError(
+            _without_optional(parser, str(error)), place=name, right=f"did you mean {near[0]}?" if near else "", step=step
+        ) from None
 
 
 def _without_optional(parser: MagicArgumentParser, words: str) -> str:

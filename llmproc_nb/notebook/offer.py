@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmproc_nb.core.address import turns
 from llmproc_nb.core.label import label
 from llmproc_nb.core.visible import one_line
 
@@ -36,7 +37,7 @@ MODELS = (
     "gpt-5-mini",
     "gpt-5-nano",
 )
-MOST_ADDRESSES, FIRST_CHARS = 200, 40
+MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS = 200, 50, 40
 FRAMES = ("calls", "events", "messages", "tools", "processes", "fds")
 LOGS = frozenset(("recording", "resume", "file", "log"))
 LOG_FOLDERS = (".", "recordings", "../recordings", ".llmproc")
@@ -119,6 +120,18 @@ def addresses(process: Process) -> list[str]:
         Named(label(number), f"{node.message.role}{left[node.id in on_path]}: {one_line(node.message.text, FIRST_CHARS)}")
         for number, node in found
     ]
+
+
+def turns_back(process: Process) -> list[str]:
+    """`~1`, `~2` …, with the words that began each turn."""
+    starts = islice(reversed(turns(process)), MOST_ADDRESSES)
+    return [Named(f"~{number}", f"before: {one_line(node.message.text, FIRST_CHARS)}") for number, node in enumerate(starts, 1)]
+
+
+def cells(process: Process, newest: int) -> list[str]:
+    """`cell:7`, `cell:5` …: the cells up to a number after which the process stood somewhere, newest first."""
+    ends = ((number, process.machine.find_cell(process, str(number))) for number in range(newest, max(0, newest - MOST_CELLS), -1))
+    return [Named(f"cell:{number}", f"after it: {one_line(node.message.text, FIRST_CHARS)}") for number, node in ends if node is not None]
 
 
 def fds(process: Process) -> list[str]:

@@ -79,12 +79,10 @@ class SyscallMagics(Magics):
         if args.process is None:
             raise PersonError("no process is named", place="%goto", right="`%goto scout msg_3` or `%goto scout --undo`")
         process = self.notebook.process(args.process)
-        if args.undo:
-            node = process.undo()
-        elif args.address is None:
+        if args.address is None and not args.undo:
             raise PersonError("no address is given", place="%goto", right=KINDS, step=f"`%tree {process.name}` shows them.")
-        else:
-            node = process.goto(args.address, " ".join(args.note) or None)
+        with self.notebook.agent_cells.moving(process):
+            node = process.undo() if args.undo else process.goto(args.address, " ".join(args.note) or None)
         number = process.labels.of(node)
         where = f"msg_{number}" if number is not None else "its beginning"
         print(f"{process.name} stands on {where} ({node.message.role}: {first_words(node.message, 60)})")
@@ -144,7 +142,10 @@ class SyscallMagics(Magics):
     @argument("child", help="the branch")
     @argument("words", nargs="*", metavar="into PROCESS [NOTE]", help="where to (default: its parent), and a note that is said with it")
     def merge_line(self, line: str) -> None:
-        """Bring a branch home as one message: its conclusion and its fds. The branch stays as it is."""
+        """Bring a branch home as one message: its conclusion and its fds. The branch stays as it is.
+
+        A cell that is run again merges in the same place again: the message it added before stays on a branch.
+        """
         args = parse(self.merge_line, line)
         child = self.notebook.process(args.child)
         words = args.words[1:] if args.words[:1] == ["into"] else args.words
@@ -153,7 +154,8 @@ class SyscallMagics(Magics):
             raise PersonError(f"{child.name} has no parent", place="%merge", right="`%merge child into process`")
         if child.busy:
             raise PersonError(f"{child.name} still runs", place="%merge", right=f"`%wait {child.name}` first, or `%kill {child.name}`")
-        target.merge(child, " ".join(words[1:]) or None)
+        with self.notebook.agent_cells.moving(target, again=True):
+            target.merge(child, " ".join(words[1:]) or None)
         print(f"{target.name} knows what {child.name} found ({begun(child.get_last_message(), 60)})")
 
     @no_var_expand
@@ -229,6 +231,12 @@ class SyscallMagics(Magics):
 def _flags(args: Any) -> ForkFlags:
     if args.number is not None and args.number < 1:
         raise PersonError(f"-n {args.number}", place="%fork", right="at least one child is needed")
+    for flag, kept in (("--first-k", args.first_k), ("--last-n", args.last_n)):
+        if kept is not None and kept < 0:
+            raise PersonError(f"{flag} {kept}", place="%fork", right="a number of messages to keep is needed")
+    steps = getattr(args, "max_steps", None)
+    if steps is not None and steps < 1:
+        raise PersonError(f"--max-steps {steps}", place="%%fork", right="at least one request is needed")
     return ForkFlags(
         process=args.process,
         names=tuple(args.names),
@@ -237,5 +245,5 @@ def _flags(args: Any) -> ForkFlags:
         first_k=args.first_k,
         last_n=args.last_n,
         models=tuple(name for word in (args.model or "").split(",") if (name := word.strip())),
-        max_steps=getattr(args, "max_steps", None),
+        max_steps=steps,
     )

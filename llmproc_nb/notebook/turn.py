@@ -6,7 +6,7 @@ Here: collecting. Not here: how it looks (view).
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from llmproc_nb.core.approval import PERSON, Decision
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.event import AnyEvent, AttemptFailed, Decided, Replied, ToolRan, ToolStarted, Warned
-from llmproc_nb.core.message import Image, Opaque, Text, Thinking, ToolCall, ToolResult
+from llmproc_nb.core.message import Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult, ToolRun
 
@@ -37,7 +37,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool call. `outcome` as in ToolRun, or `writing` and `running` while it is under way, `hosted` where the provider ran it."""
+    """A tool call. `outcome` as in ToolRun; `writing`, `waiting`, `running` while it is under way; `hosted` where the provider ran it."""
 
     name: str
     arguments: dict[str, Any] | str
@@ -145,10 +145,23 @@ class _Running:
 
 
 class Turn:
-    """A turn under way, fed with the deltas and events of one call. `result` or `error` is set when it has ended."""
+    """A turn under way, fed with the deltas and events of one call. `result` or `error` is set when it has ended.
 
-    def __init__(self, *, process: str, program: str = "", provider: str = "", model: str = "", scripted: bool = False) -> None:
+    `message_at` gives the message of a node: what a whole reply calls, before the first tool has started.
+    """
+
+    def __init__(
+        self,
+        *,
+        process: str,
+        program: str = "",
+        provider: str = "",
+        model: str = "",
+        scripted: bool = False,
+        message_at: Callable[[str], Message] | None = None,
+    ) -> None:
         self.head = Head(process=process, program=program, provider=provider, model=model, scripted=scripted)
+        self._message_at = message_at
         self.note = self.hint = ""
         self.warnings: list[str] = []
         self.result: RunResult | None = None
@@ -189,6 +202,9 @@ class Turn:
         if isinstance(event, Replied):
             self._calls = [piece for piece in self._open if isinstance(piece, _Running)]
             self._whole, self._open, self.note = [*self._whole, *self._open], [], ""
+            called = self._message_at(event.node).tool_calls if self._message_at is not None and self._calls else ()
+            for running, call in zip(self._calls, called, strict=False):
+                running.now(name=call.name, arguments=_read(call.arguments), outcome="waiting")
         elif isinstance(event, ToolStarted):
             self._call(event.position, event.name).now(name=event.name, arguments=_read(event.arguments), outcome="running")
         elif isinstance(event, ToolRan):

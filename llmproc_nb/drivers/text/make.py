@@ -32,7 +32,7 @@ def long_text(value: str | bytes | Path, *, folder: Path | None = None) -> Store
             return StoredText(source)
         return kept((source.read(at, at + COPY_BYTES) for at in range(0, source.size, COPY_BYTES)), folder)
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or str(error)
+        said = getattr(error, "strerror", None) or "no path can have a NUL in it"
         raise ToolError(f"the file {value.name!r} cannot be read ({said})", place=str(value)) from error
 
 

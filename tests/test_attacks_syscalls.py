@@ -17,9 +17,9 @@ from machines import machine, scripted
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import until
 from llmproc_nb.core.clock import SystemClock
-from llmproc_nb.core.errors import LogError, ProgramError
+from llmproc_nb.core.errors import CallStateError, LogError, ProgramError
 from llmproc_nb.core.event import Appended, Killed, Started
-from llmproc_nb.core.program import Link, Program
+from llmproc_nb.core.program import FdRules, Link, Program
 from llmproc_nb.core.provider import Request
 from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.jsonl import JsonlStore
@@ -301,3 +301,74 @@ def test_a_wait_that_was_stopped_leaves_no_complaint_behind(caplog):
     asyncio.run(stopped(Future()))
     gc.collect()
     assert [record.message for record in caplog.records] == []
+
+
+def test_an_answer_of_a_child_that_is_too_long_becomes_an_fd_like_any_other_result():
+    def script(request: Request) -> Any:
+        if last_words(request) == "go":
+            return {"call": [call("spawn", prompt="tell"), call("fork", prompts=["tell"])]}
+        return "word " * 20_000 if last_words(request) == "tell" else "end"
+
+    scout = scripted(script, tools=["spawn", "fork"])
+    result = scout.run("go").result()
+    assert [one.result.text.startswith("<fd_result fd=") for one in result.tool_calls] == [True, True]
+    assert [fd.text.chars > 99_000 for fd in scout.fds] == [True, True]
+
+
+def test_an_error_that_is_too_long_becomes_an_fd_like_any_other_result():
+    def bad() -> str:
+        """Fails."""
+        raise ValueError("word " * 20_000)
+
+    scout = scripted({"when": "go", "call": [call("bad"), call("x" * 50_000)]}, {"say": "end"}, tools=[bad])
+    result = scout.run("go").result()
+    assert [(one.outcome, len(one.result.text) < 5000) for one in result.tool_calls] == [("failed", True), ("refused", True)]
+    whole = next(fd.text for fd in scout.fds if fd.label == "error of bad")
+    assert whole.slice(0, whole.chars) == f"ValueError: {'word ' * 20_000}"
+
+
+def test_long_names_of_references_do_not_fill_an_error():
+    said = "".join(f'<ref id="{letter * 20_000}">x</ref>' for letter in "abc")
+    turns = ({"when": "go", "say": said}, {"when": "look", "call": [call("read_fd", fd="fd:99")]}, {"say": "end"})
+    scout = scripted(*turns, tools=["read_fd"], fd=FdRules(enable_references=True))
+    scout.run("go").result()
+    assert len(scout.run("look").result().tool_calls[0].result.text) < 1000
+
+
+def test_a_merge_that_comes_during_a_call_takes_nothing():
+    scout = scripted(BACKGROUND, {"when": "^rest$", "call": [call("nap")]}, {"say": "end"}, tools=[nap], on=machine(SystemClock()))
+    child = scout.fork()
+    child.run("hi").result()
+    child.open_fd("a text", "mine")
+    asked = scout.run("rest")
+    assert eventually(lambda: scout.running is not None)
+    with pytest.raises(CallStateError):
+        scout.merge(child)
+    assert len(scout.fds) == 0
+    asked.result()
+
+
+def test_the_log_has_the_results_of_labelled_messages_once(tmp_path):
+    def long() -> str:
+        """A text."""
+        return "word " * 1000
+
+    store = JsonlStore(tmp_path / "a.jsonl")
+    scout = scripted({"when": "go", "call": [call("long")]}, {"say": "end"}, tools=[long, "goto"], on=machine(SystemClock(), store=store))
+    scout.run("go").result()
+    scout.machine.close()
+    assert (tmp_path / "a.jsonl").read_text().count("word " * 1000) == 1
+    assert [node.id for node in LogFile(tmp_path / "a.jsonl").dialog()] == [node.id for node in scout.machine.dialog]
+
+
+@pytest.mark.parametrize("name", [".env", ".env.local", "sub/../.env", "link", "a\0b", "z" * 5000])
+def test_a_model_gets_no_secrets_into_a_child_by_preloading_them(name, tmp_path):
+    (tmp_path / "sub").mkdir()
+    for file in (".env", ".env.local"):
+        (tmp_path / file).write_text("KEY=hunter2")
+    (tmp_path / "link").symlink_to(tmp_path / ".env")
+    turns = ({"when": "go", "call": [call("spawn", prompt="x", additional_preload_files=[name])]}, {"say": "end"})
+    scout = scripted(*turns, tools=["spawn"], base_dir=str(tmp_path))
+    told = scout.run("go").result().tool_calls[0].result
+    assert told.is_error and len(told.text) < 300 and "Error" not in told.text
+    assert list(scout.machine.processes.values()) == [scout]

@@ -222,3 +222,18 @@ def test_a_fork_with_another_program_goes_on_from_the_same_node():
     scout.run("a").result()
     child = scout.fork("other", program=scout.program.replace(name="b", script=({"say": "x"}, {"say": "two"})))
     assert str(child.run("b")) == "two" and child.path[:3] == scout.path
+
+
+def test_a_child_that_said_nothing_itself_has_nothing_to_show_or_to_bring():
+    scout = scripted(lambda request: {"error": "RequestRefused"} if last_words(request) == "boom" else "said by the parent")
+    scout.run("hello").result()
+    failed = scout.fork_map(prompt for prompt in ["boom", "fine"]).wait()
+    assert failed.texts == ("", "said by the parent")
+    with pytest.raises(PersonError, match="has not said anything yet"):
+        scout.merge(scout.fork())
+
+
+def test_what_is_no_address_is_told():
+    for wrong in (2.5, True, None, object()):
+        with pytest.raises(PersonError, match="is no address; an address is msg_7"):
+            scripted({"say": "x"}).goto(wrong)

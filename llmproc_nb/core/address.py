@@ -26,6 +26,8 @@ def node_at(process: Standing, address: Address) -> Node:
     """The node that an address of a process means, one that its next request can stand on. Raises PersonError."""
     if isinstance(address, Node):
         return whole(process, address)
+    if not isinstance(address, str | int) or isinstance(address, bool):
+        raise PersonError(f"{address!r:.60} is no address", place=process.name, right=KINDS)
     text = f"msg_{address}" if isinstance(address, int) else address.strip()
     if found := _NUMBER.fullmatch(text):
         return whole(process, _numbered(process, int(found[1])))

@@ -17,7 +17,7 @@ import msgspec
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import GRACE_S, WAIT_S, Call, Interrupted, until
 from llmproc_nb.core.dialog import Node
-from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.errors import CallStateError, PersonError
 from llmproc_nb.core.event import Merged
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.message import AnyPart, Message, Opaque, Thinking
@@ -49,7 +49,7 @@ class Branch:
     @property
     def text(self) -> str:
         """The answer; of a child that failed what it had said until then."""
-        return self.result.text if self.result is not None else self.process.get_last_message() if self.call.done() else ""
+        return self.result.text if self.result is not None else said_since(self.process) if self.call.done() else ""
 
     @property
     def stop_reason(self) -> str:
@@ -173,6 +173,16 @@ def run_all(
     return Branches(process, made, shared)
 
 
+def said_since(process: Process) -> str:
+    """What a process said last since it began; empty where that was said before it was forked."""
+    for node in process.head.up():
+        if node is process.first:
+            return ""
+        if node.message.role == "assistant" and node.message.text:
+            return node.message.text
+    return ""
+
+
 def merge(process: Process, child: Process, note: str | None = None) -> Node:
     """Bring a branch home as one message: what it concluded, its fds under numbers of this process, what it had used.
 
@@ -182,7 +192,9 @@ def merge(process: Process, child: Process, note: str | None = None) -> Node:
         raise PersonError("a process cannot be merged into itself", place=process.name)
     if child.machine is not process.machine:
         raise PersonError(f"{child.name} lives on another machine", place=process.name, right="both need one tree")
-    conclusion = child.get_last_message()
+    if child.busy:
+        raise CallStateError(f"{child.name} still runs", place=process.name, right="a branch is merged when it has ended")
+    conclusion = said_since(child) if child.origin == "fork" else child.get_last_message()
     if not conclusion:
         raise PersonError(f"{child.name} has not said anything yet", place=process.name, right="a branch has a conclusion to bring")
     taken = {fd.name: process.take_fd(child, fd).name for fd in child.own_fds()}

@@ -384,8 +384,8 @@ class FdTable:
     def _listed(self) -> str:
         if not self._last:
             return "nothing is open as an fd"
-        names = {fd.number: f", ref:{key}" for key, fd in self.references.items()}
-        shown = [f"{fd.name} ({fd.label}{names.get(fd.number, '')})" for fd in tuple(self)[-_LISTED:]]
+        names = {fd.number: f", ref:{key:.60}" for key, fd in self.references.items()}
+        shown = [f"{fd.name} ({fd.label:.80}{names.get(fd.number, '')})" for fd in tuple(self)[-_LISTED:]]
         return f"there are {f'fd:1 to fd:{self._last}, last ' if self._last > _LISTED else ''}{', '.join(shown)}"
 
 

@@ -188,7 +188,7 @@ class Process(Standing):
 
     def fork_map(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Iterable[Prompt],
         *,
         names: Sequence[str] | None = None,
         at: Address | None = None,
@@ -204,6 +204,7 @@ class Process(Standing):
         """
         if isinstance(prompts, str):
             raise PromptError("fork_map got one text", right="a list of prompts is needed", step="fork_map([text]) makes one child.")
+        prompts = list(prompts)
         for given, what in ((names, "names"), (programs, "programs")):
             if given is not None and len(given) != len(prompts):
                 raise PromptError(f"{len(prompts)} prompts and {len(given)} {what}", right="each prompt needs its own")
@@ -243,6 +244,7 @@ class Process(Standing):
 
     def merge(self, child: Process, note: str | None = None) -> Node:
         """Bring a branch home as one message: its conclusion, its fds under numbers of this process. The branch stays as it is."""
+        self._between_calls()  # before any of its fds is taken
         return merge(self, child, note)
 
     def send(self, text: str, sender: Process | None = None) -> None:

@@ -22,6 +22,7 @@ from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
 from llmproc_nb.core.owner import ToolExit
 from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_part
 from llmproc_nb.core.result import ToolRun
+from llmproc_nb.core.syscall import read_fd
 from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
                 value = await _invoke(run, tool, ready.checked, place)
             parts, outcome = await _shown(run, value, f"tool_result {call.name}", place), "ran"
             parts = (*ready.note, *parts)
-            if tool.kind != "syscall":
+            if tool.function is not read_fd:  # what was asked for page by page stays as it is
                 parts = await paged_result(run.process, parts, f"tool_result {call.name}", node, position)
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
@@ -114,6 +115,13 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         trace = _trace(error)
         if isinstance(error, TimeoutError) and deadline.expired():
             parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
+    if outcome != "ran":
+        try:  # an error can be as long as any other result
+            parts = await paged_result(run.process, parts, f"error of {call.name:.80}", node, position)
+        except LogError as error:
+            run.unkept = run.unkept or error
+        except asyncio.CancelledError:
+            parts = (Text(text=UNKNOWN),)
     duration_s = 0.0 if began is None else clock.monotonic() - began
     made = _answer(run, node, position, call, parts, outcome, duration_s, arguments=arguments, trace=trace)
     if outcome != "interrupted":

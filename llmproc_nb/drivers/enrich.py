@@ -180,10 +180,16 @@ def with_preload(program: Program, folder: Path, files: tuple[str, ...]) -> Prog
     """The program with more files to read at its start, given relative to a folder. Raises ToolError for one outside of it, or missing."""
     paths = []
     for name in files:
-        path = (folder / name).resolve() if "\0" not in name else folder
+        try:
+            path = (folder / name).resolve()
+            there = path.is_file()
+        except (OSError, ValueError):
+            raise ToolError(f"{name!r:.80} cannot be a path", right="a path relative to the program's folder is needed") from None
         if not any(path.is_relative_to(root.resolve()) for root in (folder, Path.cwd())):
             raise ToolError(f"the file {name!r:.80} lies outside of the program's folder", right="a path below it is needed")
-        if not path.is_file():
+        if path.name.startswith(".env") and path.name.removeprefix(".env.") not in ("example", "sample", "template"):
+            raise ToolError(f"{name!r:.80} is for secrets", right="files such as .env are read by no model")
+        if not there:
             raise ToolError(f"there is no file {name!r:.80}", right="paths are relative to the program's folder")
         paths.append(str(path))
     return program.replace(preload=msgspec.structs.replace(program.preload, files=(*program.preload.files, *paths)))

@@ -94,7 +94,7 @@ def test_a_fork_cell_that_is_run_again_starts_from_the_same_place(scout):
         ("%goto --undo", "no process is named"),
         ("%merge scout", "scout has no parent"),
         ("%fd", "there are no fds yet"),
-        ("%fd scout 3", "there is no fd '3'; nothing is open as an fd"),
+        ("%fd scout 3", "PersonError: %fd: there is no fd '3'; nothing is open as an fd"),
         ("%spawn x from nowhere", "nowhere"),
         ("%fork scout --models a", "did you mean --model?"),
     ],

@@ -10,7 +10,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.address import KINDS
-from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.notebook.flags import parse
 from llmproc_nb.notebook.forkcell import ForkFlags
 from llmproc_nb.notebook.notebook import Notebook
@@ -175,6 +175,7 @@ class SyscallMagics(Magics):
     @magic_arguments("fd")
     @argument("process", nargs="?", help="the process (default: all)")
     @argument("fd", nargs="?", help="one of its fds, as in 3, fd:3 or ref:name")
+    @argument("--page", type=int, default=1, metavar="N", help="the page to show first")
     def fd_line(self, line: str) -> Any:
         """The long texts of a process, or one of them to page through. Marks show what the model has read of it."""
         from llmproc_nb.notebook.fdview import FdView, fd_table
@@ -191,7 +192,14 @@ class SyscallMagics(Magics):
                 )
             return fd_table(known[0].fds)
         process = self.notebook.process(args.process)
-        return fd_table(process.fds) if args.fd is None else FdView(process.fds.get(args.fd), process.fds)
+        if args.fd is None:
+            return fd_table(process.fds)
+        try:
+            fd = process.fds.get(args.fd)
+            fd.page(args.page)  # so that a page that is not there is an error now
+        except ToolError as error:  # the words are the same for a person
+            raise PersonError(error.found, place="%fd", right=error.right) from None
+        return FdView(fd, process.fds, args.page)
 
     @no_var_expand
     @line_magic("tree")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
+from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -216,7 +217,7 @@ def merged_text(name: str, conclusion: str, taken: dict[str, str], note: str | N
     """What is said of a branch that comes home."""
     fds = "".join(f'\n<fd here="{new}" there="{old}"/>' for old, new in taken.items())
     before = f"{note}\n" if note else ""
-    return f'{before}<merged from="{name}">\n{conclusion}{fds}\n</merged>'
+    return f'{before}<merged from="{escape(name)}">\n{conclusion}{fds}\n</merged>'
 
 
 def shortened(process: Process, head: Node, first_k: int | None, last_n: int | None) -> Node:

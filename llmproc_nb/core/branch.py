@@ -18,7 +18,7 @@ import msgspec
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import GRACE_S, WAIT_S, Call, Interrupted, until
 from llmproc_nb.core.dialog import Node
-from llmproc_nb.core.errors import CallStateError, PersonError
+from llmproc_nb.core.errors import CallStateError, PersonError, PromptError
 from llmproc_nb.core.event import Merged
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.message import AnyPart, Message, Opaque, Thinking
@@ -27,6 +27,7 @@ from llmproc_nb.core.usage import Usage
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
+    from llmproc_nb.core.program import Program
 
 
 Prompt: TypeAlias = "str | tuple[AnyPart, ...]"
@@ -159,6 +160,26 @@ class Branches(Sequence[Branch]):
 
     def __repr__(self) -> str:
         return f"<Branches {', '.join(f'{branch.process.name} {branch.stop_reason}' for branch in self)}>"
+
+
+def fan_out(
+    process: Process,
+    node: Node,
+    prompts: Iterable[Prompt],
+    *,
+    names: Sequence[str] | None = None,
+    programs: Sequence[Program] | None = None,
+    run: RunChild | None = None,
+) -> Branches:
+    """A child on a node for each prompt, all answering at once. Raises PromptError, and LimitReached before anything runs."""
+    if isinstance(prompts, str):
+        raise PromptError("fork_map got one text", right="a list of prompts is needed", step="fork_map([text]) makes one child.")
+    asked = list(prompts)
+    for given, what in ((names, "names"), (programs, "programs")):
+        if given is not None and len(given) != len(asked):
+            raise PromptError(f"{len(asked)} prompts and {len(given)} {what}", right="each prompt needs its own")
+    made = process.machine.fork_many(process, node, names=names or [None] * len(asked), programs=programs)
+    return run_all(process, made, asked, node, run)
 
 
 def run_all(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmproc_nb.core.errors import LimitReached
 from llmproc_nb.core.tool import Access, Toolset
+from llmproc_nb.core.usage import Limits
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
@@ -76,3 +77,13 @@ def _check(process: Process, count: int, deep: int, by_model: bool) -> None:
         raise LimitReached(
             f"a child {deep} levels below {process.name} was asked for", place=process.name, right=f"its limit of depth is {depth}"
         )
+
+
+def limit_reached(process: Process, limits: Limits, *, steps: int, seconds: float) -> str | None:
+    """The stop reason of the first limit used up by a process, or by anyone above it."""
+    stop = limits.reached(steps=steps, seconds=seconds, usage=process.usage)
+    above = process.parent
+    while stop is None and above is not None:
+        stop = above.program.limits.reached(steps=-1, seconds=-1.0, usage=above.usage)
+        above = above.parent
+    return stop

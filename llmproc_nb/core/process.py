@@ -11,7 +11,7 @@ import msgspec
 
 from llmproc_nb.core.address import Address, node_at, whole
 from llmproc_nb.core.approval import Approval
-from llmproc_nb.core.branch import Branches, Prompt, RunChild, merge, run_all, shortened
+from llmproc_nb.core.branch import Branches, Prompt, RunChild, fan_out, merge, shortened
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
@@ -19,7 +19,7 @@ from llmproc_nb.core.event import Declared, Killed, Sent
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.gate import allowed
 from llmproc_nb.core.limiter import Limiter
-from llmproc_nb.core.link import linked_program
+from llmproc_nb.core.link import linked_program, spawned
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
 from llmproc_nb.core.message import AnyPart, Message, clean
@@ -29,7 +29,7 @@ from llmproc_nb.core.server import Servers, end_servers, renew_tools
 from llmproc_nb.core.standing import Standing
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access, Tool, Toolset
-from llmproc_nb.core.usage import Limits, Usage
+from llmproc_nb.core.usage import Usage
 
 if TYPE_CHECKING:
     from llmproc_nb.core.machine import Machine
@@ -179,11 +179,7 @@ class Process(Standing):
         `first_k` and `last_n` make the branch shorter: only the first k and the last n messages, and a note of how many are left out.
         `program` is another program for the child. Its usage counts for the limits of this one. Raises LimitReached.
         """
-        node = self.head if at is None else node_at(self, at)
-        if node.message.role == "assistant" and node.message.tool_calls:
-            node = whole(self, node)
-        if first_k is not None or last_n is not None:
-            node = shortened(self, node, first_k, last_n)
+        node = self._branch_at(at, first_k, last_n)
         return self.machine.fork(self, node, name=name, program=program)
 
     def fork_map(
@@ -202,17 +198,15 @@ class Process(Standing):
         One request writes the common path to the provider's cache, the others read it. `programs` are those of the children, `run`
         starts the call of one (for views).
         """
-        if isinstance(prompts, str):
-            raise PromptError("fork_map got one text", right="a list of prompts is needed", step="fork_map([text]) makes one child.")
-        prompts = list(prompts)
-        for given, what in ((names, "names"), (programs, "programs")):
-            if given is not None and len(given) != len(prompts):
-                raise PromptError(f"{len(prompts)} prompts and {len(given)} {what}", right="each prompt needs its own")
-        node = whole(self, self.head) if at is None else node_at(self, at)
-        if first_k is not None or last_n is not None:
-            node = shortened(self, node, first_k, last_n)
-        made = self.machine.fork_many(self, node, names=names or [None] * len(prompts), programs=programs)
-        return run_all(self, made, prompts, node, run)
+        node = self._branch_at(at, first_k, last_n)
+        return fan_out(self, node, prompts, names=names, programs=programs, run=run)
+
+    def _branch_at(self, at: Address | None, first_k: int | None, last_n: int | None) -> Node:
+        """The node that a child stands on: a legal place, and the end of a shorter branch where one is asked for."""
+        node = self.head if at is None else node_at(self, at)
+        if node.message.role == "assistant" and node.message.tool_calls:
+            node = whole(self, node)
+        return node if first_k is None and last_n is None else shortened(self, node, first_k, last_n)
 
     def spawn(
         self,
@@ -230,17 +224,8 @@ class Process(Standing):
         Raises LimitReached, or ProgramError.
         """
         linked = linked_program(self, program) if isinstance(program, str) else program
-        given = [self.fds.get(one) for one in fds]
-        if preload:
-            linked = self.machine.drivers.preload(linked, self.program.base_dir, tuple(preload))
         name = name or (program if isinstance(program, str) and program else linked.name)
-        child = self.machine.start(linked, name=name, parent=self, access=access, origin="spawn", by_model=by_model, linked=self.linked)
-        for fd in given:
-            child.take_fd(self, fd)
-        if not self.alive:  # killed while the child was being made, which takes its time
-            child.kill()
-            self.check_alive()
-        return child
+        return spawned(self, linked, name, preload=preload, fds=fds, access=access, by_model=by_model)
 
     def merge(self, child: Process, note: str | None = None) -> Node:
         """Bring a branch home as one message: its conclusion, its fds under numbers of this process. The branch stays as it is."""
@@ -290,11 +275,11 @@ class Process(Standing):
 
     def count_tokens(self) -> dict[str, int | float | None]:
         """The length of the dialog in tokens, as the last reply counted it, and the model's window where it is known."""
-        last = next((call for call in reversed(self.machine.replies(self))), None)
-        used = (last.usage.total_tokens) if last else None
+        replies = self.machine.replies(self)
+        used = replies[-1].usage.total_tokens if replies else None
         window = self.machine.drivers.window(self.config.model, self.program.provider)
-        left = window - used if window and used is not None else None
-        share = 100 * used / window if window and used is not None else None
+        known = window is not None and used is not None
+        left, share = (window - used, 100 * used / window) if known else (None, None)  # type: ignore[operator]
         return {"input_tokens": used, "context_window": window, "remaining_tokens": left, "percentage": share}
 
     @property
@@ -368,15 +353,6 @@ class Process(Standing):
             if process is not self and process.running is not None:
                 process.running.below = process.running.below + usage
             process = process.parent
-
-    def limit_reached(self, limits: Limits, *, steps: int, seconds: float) -> str | None:
-        """The stop reason of the first limit used up, here or above."""
-        stop = limits.reached(steps=steps, seconds=seconds, usage=self.usage)
-        process = self.parent
-        while stop is None and process is not None:
-            stop = process.program.limits.reached(steps=-1, seconds=-1.0, usage=process.usage)
-            process = process.parent
-        return stop
 
     def check_alive(self) -> None:
         if not self.alive:

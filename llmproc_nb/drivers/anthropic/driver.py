@@ -102,12 +102,13 @@ class AnthropicProvider:
     async def _send(self, client: AsyncAPIClient, request: Request, headers: Mapping[str, str]) -> httpx2.Response:
         import httpx2
 
-        path = self._path(request.config.model)
+        # a whole address costs the SDK less than a path
+        address = f"{str(client.base_url).rstrip('/')}{self._path(request.config.model)}"
         body, length = sendable(self._wire.pieces(request))
         sent = {**headers, **length}
         # asked for the response itself, the SDK leaves the reading to us: its decoder costs more, and reads nothing but streams
         response: httpx2.Response = await client.post(
-            path, cast_to=httpx2.Response, content=body, options={"headers": sent} if sent else {}, stream=True, stream_cls=None
+            address, cast_to=httpx2.Response, content=body, options={"headers": sent} if sent else {}, stream=True, stream_cls=None
         )
         return response
 

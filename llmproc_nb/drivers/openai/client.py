@@ -86,9 +86,8 @@ class Connection:
 
         content, length = sendable(body)
         options: Any = {"headers": {**self._each, **headers, **length}}
-        address = f"{str(client.base_url).rstrip('/')}{path}"  # a whole one costs the SDK less than a path
         try:
-            response = await client.post(address, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
+            response = await client.post(path, cast_to=httpx2.Response, content=content, options=options, stream=True, stream_cls=None)
             try:
                 draft.requests_left = requests_left(response.headers)
                 await _read(response, take)

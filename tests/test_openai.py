@@ -121,6 +121,7 @@ def test_the_preview_is_what_is_sent(kind: type[Driver]) -> None:
     assert preview == seen.body
     assert (seen.headers["authorization"], seen.headers["x-a"]) == ("Bearer sk-test", "b")
     assert seen.headers["content-type"] == "application/json"
+    assert not [name for name in seen.headers if "stainless" in name]  # nothing of this machine is told
     assert "sk-test" not in json.dumps(preview)
 
 

@@ -6,7 +6,7 @@ Here: the order of things and what is true afterwards, however it ended: the pat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -239,7 +239,7 @@ class Run(Told):
         return reply
 
     def _append_reply(self, request: Request, reply: Reply, attempts: Attempts, stop: str) -> None:
-        self.note_reply(self.append(_with_unique_ids(reply.message, request.path)), request, reply, attempts, stop)
+        self.note_reply(self.append(_with_unique_ids(reply.message, self.process.call_ids(request.path))), request, reply, attempts, stop)
 
     def note_reply(self, node: Node, request: Request, reply: Reply, attempts: Attempts, stop: str, **marks: Any) -> None:
         """Write down what a reply that stands at `node` took."""
@@ -330,18 +330,17 @@ class Run(Told):
             raise AnswerError(error.found, place=self.process.name, right=right, step="The answer itself is get_last_message().") from None
 
 
-def _with_unique_ids(message: Message, path: tuple[Node, ...]) -> Message:
-    """The message with no tool call id that is on the path already: an API refuses a dialog in which two calls share one."""
+def _with_unique_ids(message: Message, used: Set[str]) -> Message:
+    """The message with no tool call id that is used already: an API refuses a dialog in which two calls share one."""
     if not message.tool_calls:
         return message
-    used = {call.id for node in path if node.message.role == "assistant" for call in node.message.tool_calls}
-    parts = []
+    parts, new = [], set[str]()
     for part in message.parts:
         if isinstance(part, ToolCall):
             unique, count = part.id or "call", 2
-            while unique in used:
+            while unique in used or unique in new:
                 unique, count = f"{part.id or 'call'}_{count}", count + 1
-            used.add(unique)
+            new.add(unique)
             part = part if unique == part.id else msgspec.structs.replace(part, id=unique)
         parts.append(part)
     return msgspec.structs.replace(message, parts=tuple(parts))

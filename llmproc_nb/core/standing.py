@@ -5,6 +5,7 @@ Here: the base of Process. Not here: calls, children and limits (process).
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Standing:
     # what all begin with stands here: a thousand forks at once must stay cheap
     running: Run | None = None
     _left: tuple[Node, ...] = ()
+    _ids: tuple[Node, set[str]] | None = None
     _fds: FdTable | None = None
 
     def __init__(
@@ -78,6 +80,17 @@ class Standing:
             node = node.parent
         self._path = path = (*known, *reversed(new)) if node is known[-1] else head.path()
         return path
+
+    def call_ids(self, path: tuple[Node, ...]) -> Set[str]:
+        """The ids of the tool calls on a path of this process; of one that has grown only what is new is looked at."""
+        last, ids = self._ids or (None, set[str]())
+        if last is None or last.depth >= len(path) or path[last.depth] is not last:
+            last, ids = None, set()
+        for node in path[last.depth + 1 if last is not None else 0 :]:
+            if node.message.role == "assistant":
+                ids.update(call.id for call in node.message.tool_calls)
+        self._ids = path[-1], ids
+        return ids
 
     @property
     def messages(self) -> tuple[Message, ...]:

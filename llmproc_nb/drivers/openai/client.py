@@ -29,6 +29,8 @@ Take: TypeAlias = Callable[[str, bytes], None]
 OFFICIAL_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 10.0
 DRAIN_S = 0.1
+_TOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+_TOLD_EACH_TIME = ("Retry-Count", "Read-Timeout")
 END_MARK = b"[DONE]"
 
 
@@ -126,14 +128,17 @@ class Connection:
         key = self._key()
         import openai
 
-        # without a key no Authorization header goes out: some servers refuse one they did not ask for, and the SDK wants it said each time
-        self._each = {} if key else {"Authorization": openai.omit}
+        # what the SDK tells of this machine is nobody's business, and each header costs; some it wants left out with each request
+        silent = {f"X-Stainless-{name}": openai.omit for name in _TOLD}
+        self._each = {f"X-Stainless-{name}": openai.omit for name in _TOLD_EACH_TIME}
+        if not key:  # some servers refuse an Authorization that they did not ask for
+            self._each["Authorization"] = openai.omit
         client = openai.AsyncOpenAI(
             api_key=key or "none",
             base_url=self.base_url,
             timeout=openai.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S)),
             max_retries=0,
-            default_headers=self._headers,
+            default_headers={**silent, **self._headers},
             organization=self._organization,
             project=self._project,
         )

@@ -53,7 +53,7 @@ async def ask(run: Run, request: Request, attempts: Attempts) -> Reply:
 async def _ask(run: Run, request: Request, attempts: Attempts, provider: Provider, clock: Clock, limiter: Limiter) -> Reply:
     while True:
         attempts.count += 1
-        draft = attempts.draft = Draft(provider.api, _first_marked(run, attempts), _begun(run, attempts))
+        draft = attempts.draft = Draft(provider.api, run.delta if run.hears else None, _begun(run, attempts))
         burst = run.fan is not None and run.fan.readable
         async with limiter.slot(clock.sleep, lambda why: run.delta(Delta("wait", why)), burst=burst) as began:
             run.write(
@@ -85,19 +85,11 @@ async def _ask(run: Run, request: Request, attempts: Attempts, provider: Provide
         await clock.sleep(wait_s)
 
 
-def _first_marked(run: Run, attempts: Attempts):  # type: ignore[no-untyped-def]
-    def read(delta: Delta) -> None:
-        if not attempts.first:
-            attempts.first = run.machine.clock.monotonic()
-        run.delta(delta)
-
-    return read
-
-
 def _begun(run: Run, attempts: Attempts) -> Callable[[], None]:
     """What is to be done when an answer begins."""
 
     def begun() -> None:
+        attempts.first = attempts.first or run.machine.clock.monotonic()
         draft = attempts.draft
         if draft is not None:
             run.process.limiter.heard(draft.requests_left)

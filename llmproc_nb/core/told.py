@@ -58,6 +58,11 @@ class Told:
         if self.unkept is not None:
             raise self.unkept
 
+    @property
+    def hears(self) -> bool:
+        """Whether there is a live view."""
+        return self._on_delta is not None
+
     def delta(self, delta: Delta) -> None:
         """Pass a piece of a reply on to the live view."""
         self._show(self._on_delta, delta)

@@ -92,6 +92,10 @@ def test_marks_never_change_what_a_page_says(text: str, page_chars: int, cuts: l
         assert page.text.count("\n") == shown_page(fd, number).text.count("\n")
 
 
+def test_a_range_without_characters_marks_no_row() -> None:
+    assert shown_page(one("aaaaa\na", page_chars=4), 2, [(6, 6)]).read == ()
+
+
 def test_what_the_model_has_read_is_marked_by_row() -> None:
     fd = one("".join(f"line {number}\n" for number in range(10)))
     assert shown_page(fd, 1, reads=((0, 3), (16, 30), (50, 52), (70, 70))).read == ((0, 1), (2, 5), (7, 8))

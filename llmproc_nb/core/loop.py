@@ -263,6 +263,7 @@ class Run(Told):
             replayed=replayed,
             **marks,
         )
+        self.process.counted = node.id, reply.usage
         self.api_calls.append(
             ApiCall(
                 model=reply.model or self.config.model,

@@ -60,6 +60,8 @@ class Process(Standing):
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
     inbox: tuple[str, ...] = ()
+    counted: tuple[str, Usage] | None = None
+    """The node of its last reply, and what the API counted for it."""
 
     def __init__(
         self,

@@ -44,6 +44,9 @@ def path_tokens(run: Run, node: Node, *, thorough: bool = True) -> int:
 
 def _usage(run: Run, reply: Node) -> Usage | None:
     """What the request took whose reply a node is, if it was counted."""
+    known = run.process.counted
+    if known is not None and known[0] == reply.id:  # the usual case; the log may be long
+        return known[1] if known[1].input_tokens else None
     for call in reversed(run.api_calls):
         if call.node == reply.id and call.usage.input_tokens:
             return call.usage

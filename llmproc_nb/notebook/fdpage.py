@@ -119,7 +119,7 @@ def _rows(page: Page, reads: Sequence[Range]) -> list[Range]:
     """The rows of a page in which something was read."""
     rows: list[Range] = []
     for start, stop in reads:
-        if stop <= page.start or start >= page.stop:
+        if stop <= page.start or start >= page.stop or start >= stop:
             continue
         first = page.text.count("\n", 0, max(start - page.start, 0))
         last = page.text.count("\n", 0, min(stop, page.stop) - page.start - 1) + 1

@@ -111,3 +111,15 @@ def kernel(**environ: str) -> Iterator[Kernel]:
         yield made
     finally:
         made.close()
+
+
+def ok(ran: Ran) -> Ran:
+    """The run, which must have gone well."""
+    assert ran.status == "ok", ran.error
+    return ran
+
+
+def error(ran: Ran) -> str:
+    """What a cell that failed says."""
+    assert ran.status == "error" and ran.error is not None
+    return ran.error["traceback"][0]  # type: ignore[no-any-return]

@@ -34,8 +34,6 @@ from llmproc_nb.drivers import files, spoken
 from llmproc_nb.drivers.replay import Recording
 from llmproc_nb.notebook.view import bundle
 
-wired = pytest.mark.skipif("approval" not in Program.__struct_fields__, reason="the loop does not ask for decisions yet")
-
 
 def ask(tool: str = "run", access: str = "write", **arguments: Any) -> Ask:
     return Ask(process="scout", tool=tool, access=access, arguments=arguments)  # type: ignore[arg-type]
@@ -326,7 +324,6 @@ EXPECTED = Approval(
 )
 
 
-@wired
 def test_a_program_file_has_rules():
     program = files.from_text(BASE + WHOLE, "toml")
     assert (program.approval, program.notes) == (EXPECTED, ())
@@ -336,7 +333,6 @@ def test_a_program_file_has_rules():
     assert files.from_text(yaml, "yaml").approval == Approval(write="ask", rules=(Rule(tool="x", decision="never"),))
 
 
-@wired
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -512,7 +508,6 @@ def outcomes(process) -> list[tuple[str, str]]:
     return [(event.outcome, event.result.text) for event in events(process, ToolRan)]
 
 
-@wired
 def test_a_refusal_is_a_result_in_words_and_an_event():
     approver = Scripted(Decision(allowed=False, by="person", reason="too many files"))
     call = {"name": "delete_file", "arguments": {"path": "a"}}
@@ -529,7 +524,6 @@ def test_a_refusal_is_a_result_in_words_and_an_event():
     assert (asked.description, asked.arguments) == ("Delete a file.", {"path": "a"})
 
 
-@wired
 def test_changed_arguments_run_and_the_model_is_told():
     changed = {"path": "b", "force": True}
     call = {"name": "delete_file", "arguments": {"path": "a"}}
@@ -541,7 +535,6 @@ def test_changed_arguments_run_and_the_model_is_told():
     assert result.tool_calls[0].arguments == changed
 
 
-@wired
 def test_changed_arguments_that_the_tool_does_not_take_run_nothing():
     call = {"name": "delete_file", "arguments": {"path": "a"}}
     process = scripted(*calling(call), tools=[delete_file], approval=Approval(write="ask"), on=machine(approver=Scripted({"path": 5})))
@@ -549,7 +542,6 @@ def test_changed_arguments_that_the_tool_does_not_take_run_nothing():
     assert [outcome for outcome, _ in outcomes(process)] == ["refused"] and events(process, ToolStarted) == []
 
 
-@wired
 def test_without_rules_nothing_is_decided_and_with_rules_every_call_is():
     call = {"name": "delete_file", "arguments": {"path": "a"}}
     plain = scripted(*calling(call), tools=[delete_file])
@@ -560,7 +552,6 @@ def test_without_rules_nothing_is_decided_and_with_rules_every_call_is():
     assert [(event.allowed, event.by) for event in events(ruled, Decided)] == [(True, "default")]
 
 
-@wired
 def test_an_approver_that_fails_lets_nothing_through():
     def broken(one: Ask) -> bool:
         raise RuntimeError("no")
@@ -571,7 +562,6 @@ def test_an_approver_that_fails_lets_nothing_through():
     assert [outcome for outcome, _ in outcomes(process)] == ["failed"] and events(process, ToolStarted) == []
 
 
-@wired
 def test_waiting_for_a_person_counts_for_no_limit():
     async def slow(one: Ask) -> bool:
         await asyncio.sleep(0.6)
@@ -586,7 +576,6 @@ def test_waiting_for_a_person_counts_for_no_limit():
     assert result.duration_s > 0.6
 
 
-@wired
 def test_an_interrupt_ends_the_ask():
     ended = []
 
@@ -611,7 +600,6 @@ def test_an_interrupt_ends_the_ask():
     assert process.messages[-1].role == "tool"
 
 
-@wired
 def test_a_replayed_call_looks_as_it_did_and_asks_nobody():
     calls = [{"name": "delete_file", "arguments": {"path": path}} for path in "abc"]
     answers = {"a": True, "b": {"path": "z"}, "c": Decision(allowed=False, by="person", reason="no <b>")}
@@ -632,7 +620,6 @@ def test_a_replayed_call_looks_as_it_did_and_asks_nobody():
     assert "delete_file refused by you: no &lt;b&gt;" in bundle(replayed)["text/html"]
 
 
-@wired
 def test_the_rules_are_in_the_log_and_come_back_from_it():
     from llmproc_nb.core.declaration import program_from
 
@@ -655,7 +642,6 @@ def goes_back(request):
     return "went back" if "<goto" in text else "said"
 
 
-@wired
 @pytest.mark.parametrize(("answer", "text"), [(True, "went back"), (False, "said")])
 def test_a_goto_is_decided_before_the_head_moves_and_a_replay_asks_nobody(answer, text):
     policy = Approval(rules=(Rule(tool="goto", decision="ask"),))
@@ -682,7 +668,6 @@ def forks(request):
     return "; ".join(result.text for result in last.tool_results) or "said"
 
 
-@wired
 def test_children_keep_to_the_rules_and_wait_for_the_person_on_nobodys_time():
     async def slow(one: Ask) -> bool:
         await asyncio.sleep(0.5)
@@ -698,7 +683,6 @@ def test_children_keep_to_the_rules_and_wait_for_the_person_on_nobodys_time():
     assert "deleted b" in result.text and "not run: a person refused this call" in result.text
 
 
-@wired
 def test_an_allowed_call_that_comes_again_after_a_goto_is_asked_about_again():
     said = iter(("delete", "back", "delete", "end"))
 

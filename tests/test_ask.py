@@ -13,12 +13,6 @@ from kernels import Kernel, Ran
 from labs import cell, interrupt, lab, needs_lab, run_all, save, wait_idle, wait_output, write_notebook
 from test_cli import Screen, jupyter_llmproc
 
-from llmproc_nb import Program
-from llmproc_nb.cli.start import Started
-
-wired = pytest.mark.skipif("approval" not in Program.__struct_fields__, reason="the loop does not ask for decisions yet")
-pytestmark = wired
-
 SETUP = '''
 %load_ext llmproc_nb
 from llmproc_nb import Program
@@ -302,10 +296,8 @@ call = [{ name = "calculator", arguments = { expression = "2 + 2" } }, { name = 
 [[script.turns]]
 say = "I heard: {{result}}"
 """
-asks_in_chat = pytest.mark.skipif("approver" not in Started.__dataclass_fields__, reason="the chat has no approver yet")
 
 
-@asks_in_chat
 def test_a_chat_asks_in_its_terminal(tmp_path: Path):
     (tmp_path / "asks.toml").write_text(CHAT)
     screen = Screen(tmp_path, "chat", "asks.toml", "--log", "0")
@@ -324,7 +316,6 @@ def test_a_chat_asks_in_its_terminal(tmp_path: Path):
     assert screen.end()[1] == 0
 
 
-@asks_in_chat
 def test_an_interrupt_of_the_question_stops_the_answer_and_the_chat_goes_on(tmp_path: Path):
     (tmp_path / "asks.toml").write_text(CHAT)
     screen = Screen(tmp_path, "chat", "asks.toml", "--log", "0")
@@ -336,7 +327,6 @@ def test_an_interrupt_of_the_question_stops_the_answer_and_the_chat_goes_on(tmp_
     assert screen.end()[1] == 0
 
 
-@asks_in_chat
 def test_lines_of_a_pipe_are_prompts_and_no_answers(tmp_path: Path):
     (tmp_path / "asks.toml").write_text(CHAT)
     done = jupyter_llmproc(tmp_path, "chat", "asks.toml", "--log", "0", given="y\ny\n")

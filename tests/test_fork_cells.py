@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from kernels import Kernel, Ran
+from kernels import Kernel, Ran, error, ok
 
 SETUP = """
 %load_ext llmproc_nb
@@ -39,16 +39,6 @@ def scout(kernel):
     yield kernel
     ok(kernel.run("%kill scout"))
     kernel.run("del scout")
-
-
-def ok(ran: Ran) -> Ran:
-    assert ran.status == "ok", ran.error
-    return ran
-
-
-def error(ran: Ran) -> str:
-    assert ran.status == "error"
-    return ran.error["traceback"][0]
 
 
 def names(ran: Ran) -> list[str]:

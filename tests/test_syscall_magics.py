@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernels import Kernel, Ran
+from kernels import Kernel, error, ok
 
 SETUP = """
 %load_ext llmproc_nb
@@ -35,16 +35,6 @@ def scout(kernel):
     yield kernel
     ok(kernel.run("%kill scout"))
     kernel.run("del scout")
-
-
-def ok(ran: Ran) -> Ran:
-    assert ran.status == "ok", ran.error
-    return ran
-
-
-def error(ran: Ran) -> str:
-    assert ran.status == "error"
-    return ran.error["traceback"][0]
 
 
 def test_children_stand_where_their_parent_stands_and_can_be_asked(scout):

@@ -1,0 +1,148 @@
+"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again. And what is said of it.
+
+Here: the declaration, what a cell gives, the door. Not here: which state belongs to which place of a dialog (state), how it is done (driver).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import msgspec
+
+from llmproc_nb.core.errors import ProgramError
+
+Tier: TypeAlias = Literal["namespaces", "landlock", "process"]
+OnFork: TypeAlias = Literal["fork", "fresh", "replay", "share"]
+
+
+class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the sandbox of a program's processes is confined, and what it has.
+
+    `tier`: which confinement there must be; one that cannot be had is an error, never less. `on_fork`: a child goes on with the live state
+    (fork), with nothing (fresh), with the cells run again (replay), or in the same session as its parent (share). `kernel`: another
+    kernelspec, which cannot fork. `files` are copied into the working folder, relative to the program; `variables` are taken from the
+    notebook. `hosts` may be connected to, through a proxy; none: no network. `cpu_s` is for each cell's process, `timeout_s` for a cell.
+    At most `checkpoints` states are kept, in `checkpoints_mb` of memory; others come back by running the cells again.
+    """
+
+    tier: Tier = "namespaces"
+    on_fork: OnFork = "fork"
+    kernel: str = ""
+    files: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    timeout_s: float = 60.0
+    cpu_s: int = 3600
+    memory_mb: int = 4096
+    disk_mb: int = 512
+    processes: int = 64
+    output_mb: int = 50
+    checkpoints: int = 20
+    checkpoints_mb: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, kind in (("tier", Tier), ("on_fork", OnFork)):
+            if getattr(self, name) not in get_args(kind):
+                raise ProgramError(
+                    f"{name} is {getattr(self, name)!r}", place="[sandbox]", right=f"it is one of {', '.join(get_args(kind))}"
+                )
+        for name in ("timeout_s", "cpu_s", "memory_mb", "disk_mb", "processes", "output_mb"):
+            if getattr(self, name) <= 0:
+                raise ProgramError(f"{name} is {getattr(self, name)!r}", place="[sandbox]", right="it is above 0")
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One output of a cell, as a notebook keeps it.
+
+    `kind` stream: `name` (stdout, stderr) and `text`; display_data and execute_result: `data`, a bundle by MIME type, binary content as
+    base64 text; error: `name` (the exception's), `text` (its message) and `trace` lines, which may hold ANSI colours.
+    """
+
+    kind: Literal["stream", "display_data", "execute_result", "error"]
+    name: str = ""
+    text: str = ""
+    data: dict[str, Any] = {}
+    trace: tuple[str, ...] = ()
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cell gave. All text in it is hostile until escaped.
+
+    `status` ok; error: it raised; timed_out, interrupted: it was stopped, the state goes on; died: the session ended with it, its
+    variables are lost. `notes` are for whoever ran it: threads that no checkpoint has, output that was too much, what was lost.
+    `memory_mb` is what its process had at most.
+    """
+
+    status: Literal["ok", "error", "timed_out", "interrupted", "died"]
+    outputs: tuple[Output, ...] = ()
+    notes: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_mb: float = 0.0
+
+
+OutputReader: TypeAlias = Callable[[Output], None]
+
+
+class Shell(Protocol):
+    """A live session. It belongs to the owner loop, and runs one cell at a time; who calls sees to that."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
+        """Run a cell. `on_output` gets outputs as they come. Never raises for what the code does; cancelled, it interrupts the code first."""
+        ...
+
+    async def keep(self) -> Checkpoint | None:
+        """A frozen copy of the session and its working folder as they are now; None where this kind of session cannot be copied."""
+        ...
+
+    async def put(self, variables: Mapping[str, bytes | Any]) -> None:
+        """Set variables: a pandas frame as the bytes of an Arrow stream, anything else as plain JSON data. Raises ToolError."""
+        ...
+
+    async def get(self, name: str) -> bytes | Any:
+        """A variable: a frame as the bytes of an Arrow stream, anything else as JSON data. Raises ToolError where it is neither."""
+        ...
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file in the working folder; `path` is relative to it. Raises ToolError."""
+        ...
+
+    async def read_file(self, path: str) -> bytes:
+        """A file of the working folder. Raises ToolError."""
+        ...
+
+    async def close(self) -> None:
+        """End the session and everything that it started."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """A session as it was once. It can be woken again and again."""
+
+    @property
+    def memory_mb(self) -> float:
+        """The memory that is its alone, as last measured."""
+        ...
+
+    async def wake(self) -> Shell:
+        """A live session that goes on from here, with a working folder of its own. Raises ToolError where the copy is gone."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class SandboxDoor(Protocol):
+    """Where the sandboxes of one family (a process and its forks) come from. It lives on the owner loop of its machine."""
+
+    async def start(self) -> Shell:
+        """A fresh session in an empty working folder. Raises ToolError where the confinement that is asked for cannot be had."""
+        ...
+
+    async def close(self) -> None:
+        """End all sessions and checkpoints of the family."""
+        ...

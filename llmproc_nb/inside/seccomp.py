@@ -22,7 +22,7 @@ IN_CLONE = NAMESPACES & ~linux.NEWTIME  # in clone that bit belongs to the numbe
 FORK = linux.NEWUSER | linux.NEWNS
 """The one way to namespaces that stays open: a forked session takes its own folder that way."""
 
-UNIX, INET, INET6 = 1, 2, 10
+UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 STREAM, SEQPACKET = 1, 5
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 FASTOPEN = 0x20000000
@@ -122,12 +122,14 @@ def program(machine: str, *, forks: bool, apart: bool) -> list[Line]:
 
 
 def _sockets(number: dict[str, int], apart: bool) -> list[Line]:
+    """Sockets of the usual families. Of netlink only what lists interfaces, without which libraries abort."""
     no_family = refuse(errno.EAFNOSUPPORT)
+    listing = [argument(0), (JEQ, 0, 4, NETLINK), argument(2), (JEQ, 0, 1, 0), give(ALLOW), no_family]
     if apart:
-        families = when(number["socket"], [argument(0), *one_of((UNIX, INET, INET6), no_family)])
+        families = when(number["socket"], [*listing, *one_of((UNIX, INET, INET6), no_family)])
         return families + when(number["socketpair"], [argument(0), *one_of((UNIX,), no_family)])
     kinds = [argument(1), (AND, 0, 0, 0xF), *one_of((STREAM, SEQPACKET), refuse(errno.EACCES))]  # a datagram could name any address
-    family = [argument(0), (JEQ, 3, 0, UNIX), (JEQ, 2, 0, INET), (JEQ, 1, 0, INET6), no_family]
+    family = [*listing, (JEQ, 3, 0, UNIX), (JEQ, 2, 0, INET), (JEQ, 1, 0, INET6), no_family]
     pair = [argument(0), (JEQ, 1, 0, UNIX), no_family]
     lines = when(number["socket"], [*family, *kinds]) + when(number["socketpair"], [*pair, *kinds])
     lines += when(number["connect"], [refuse(errno.EACCES)])

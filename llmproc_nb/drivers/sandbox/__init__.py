@@ -1,0 +1,1 @@
+"""Sandboxes: confined processes in which code of a model runs."""

@@ -6,6 +6,7 @@ another way than what was written last, the outlet waits until the notebook's si
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
@@ -40,39 +41,36 @@ def wait_read(fd: int) -> None:
         pause = min(pause * 2, 0.002)
 
 
-class Text(io.RawIOBase):
-    """Where one of the two text streams goes: after what was written to the other one."""
-
-    def __init__(self, fd: int, other: int) -> None:
-        self._fd, self._other = fd, other
+class ErrorText(io.FileIO):
+    """Where stderr goes: after all of stdout, and read before anything else is written. So stdout, which may be much, needs no care."""
 
     def write(self, data: Any) -> int:
-        wait_read(self._other)
-        return os.write(self._fd, data)
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._fd
+        flush_one(sys.stdout)
+        wait_read(OUT)
+        count = super().write(data)
+        wait_read(ERR)
+        return count or 0
 
 
 def streams() -> None:
     """Make sys.stdout and sys.stderr text streams that write to descriptors 1 and 2, whatever is behind these."""
-    for name, fd, other in (("stdout", OUT, ERR), ("stderr", ERR, OUT)):
-        raw = io.BufferedWriter(Text(fd, other), 1 << 16)
-        stream = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    for name, raw in (("stdout", io.FileIO(OUT, "w", closefd=False)), ("stderr", ErrorText(ERR, "w", closefd=False))):
+        buffered = io.BufferedWriter(raw, 1 << 16)
+        stream = io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+
+
+def flush_one(stream: Any) -> None:
+    """Flush a stream, whatever code has put in its place."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stream.flush()
 
 
 def flush() -> None:
     """Flush both streams, whatever code has put in their place."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        try:
-            stream.flush()  # type: ignore[union-attr]
-        except (OSError, ValueError, AttributeError):
-            continue
+        flush_one(stream)
 
 
 class Outlet:

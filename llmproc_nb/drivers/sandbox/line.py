@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ from llmproc_nb.inside.channel import LENGTHS, MOST_FDS, MOST_HEADER, packed
 
 AT_ONCE = 1 << 18
 FRAMES_AT_ONCE = 64
+CLOSE_S = 0.001
+PAUSE_S = 0.002
 _CREDENTIALS = struct.Struct("3i")
 _ROOM_CREDENTIALS = socket.CMSG_SPACE(_CREDENTIALS.size)
 _ROOM_FDS = socket.CMSG_SPACE(4 * MOST_FDS)
@@ -163,13 +166,16 @@ class Texts:
         self._loop = asyncio.get_running_loop()
         self._before, self._on_text = before, on_text
         self._ends: dict[int, str] = {}
+        self._last = 0.0
         self.others: list[int] = []
         for name in ("stdout", "stderr"):
             ours, other = os.pipe()
             os.set_blocking(ours, False)
+            with contextlib.suppress(OSError):  # an ordinary user has only so much of it
+                fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, AT_ONCE)
             self._ends[ours] = name
             self.others.append(other)
-            self._loop.add_reader(ours, self._readable, ours)
+            self._watch(ours)
 
     def given(self) -> None:
         """The other ends are in the sandbox now."""
@@ -195,8 +201,18 @@ class Texts:
 
     def _readable(self, fd: int) -> None:
         self._before()
+        if fd not in self._ends:
+            return
+        self._read(fd)
+        now = self._loop.time()
+        if now - self._last < CLOSE_S and fd in self._ends:  # many small pieces: let some come together
+            self._loop.remove_reader(fd)
+            self._loop.call_later(PAUSE_S, self._watch, fd)
+        self._last = now
+
+    def _watch(self, fd: int) -> None:
         if fd in self._ends:
-            self._read(fd)
+            self._loop.add_reader(fd, self._readable, fd)
 
     def _read(self, fd: int) -> int:
         try:

@@ -1,6 +1,6 @@
-"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again. And what is said of it.
+"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again.
 
-Here: the declaration, what a cell gives, the door. Not here: which state belongs to which place of a dialog (state), how it is done (driver).
+Here: the declaration, what a cell gives, the door. Not here: which state belongs to a place of a dialog (state), how it is done (drivers).
 """
 
 from __future__ import annotations

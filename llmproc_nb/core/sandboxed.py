@@ -276,9 +276,7 @@ class Sandbox:
     def _recorded(self, code: str) -> CodeRan | None:
         """What a recording says of a person's cell. Raises ToolError where it knows nothing of it and must not run it."""
         recorded = self.process.machine.recorded
-        if recorded is None or recorded.mode == "record":
-            return None
-        return recorded.code(self.process.lineage, self.process.head.id, code)
+        return None if recorded is None or recorded.mode == "record" else recorded.code(self.process.lineage, self.process.head.id, code)
 
     def _wait(self, coroutine: Any) -> Any:
         owner = self.process.machine.owner

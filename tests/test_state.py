@@ -25,7 +25,7 @@ LABEL = r"\n?\[msg_\d+\] ?"
 
 
 def coder(request: Any) -> Any:
-    """Runs what it is told to run (`run: code`, `;;` between cells of one reply), forks where it is told `fork: a | b`; else says what came."""
+    """Runs what it is told (`run: code`, `;;` between cells of one reply), forks (`fork: code -> a | b`), else says what came."""
     last = request.path[-1].message
     text = re.sub(LABEL, "", last.text)
     if last.role == "tool":

@@ -20,6 +20,7 @@ from llmproc_nb.core.state import family_of, root_of
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
+    from llmproc_nb.core.loop import Run
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.tool import Place
 
@@ -211,19 +212,11 @@ class Sandbox:
         return cell.status not in STOPPED
 
     def _write(self, ran: Ran | CodeRan, code: str, after: int | None, place: Place | None, **fields: Any) -> CodeRan:
-        running = self.process.running
-        told = {name: getattr(ran, name) for name in Ran.__struct_fields__}
-        return self.process.machine.log.write(
-            CodeRan,
-            pid=self.process.pid,
-            call=running.number if running is not None and place is not None else None,
-            cell=running.cell if running is not None and place is not None else self.process.machine.current_cell(),
-            node=place.node.id if place is not None else self.process.head.id,
-            position=place.position if place is not None else None,
-            code=code,
-            after=after,
-            **(told | fields),
-        )
+        told = {name: getattr(ran, name) for name in Ran.__struct_fields__} | {"code": code, "after": after} | fields
+        if place is not None and self.process.running is not None:
+            return self.process.running.ran_code(node=place.node.id, position=place.position, **told)
+        process = self.process
+        return process.machine.log.write(CodeRan, pid=process.pid, cell=process.machine.current_cell(), node=process.head.id, **told)
 
     async def _ran(self, cell: CodeRan, shell: Shell) -> None:
         """Take note of a cell that ran, and have a checkpoint made of what it left, while nobody waits for it."""
@@ -318,23 +311,11 @@ def end_sandbox(process: Process) -> None:
         asyncio.run_coroutine_threadsafe(closing, machine.owner.loop)
 
 
-def note_recorded(process: Process, code: str, node: Node, position: int, call: int | None, cell: str | None) -> None:
+def note_recorded(run: Run, node: Node, position: int, code: str) -> None:
     """Write down a cell whose answer came from a recording: the state of what follows stands on it."""
-    sandbox = process.sandbox
-    before = sandbox.family.cell_at(process, node, call=call)
-    recorded = process.machine.recorded
+    process, recorded = run.process, run.machine.recorded
+    before = process.sandbox.family.cell_at(process, node, call=run.number)
     event = recorded.code_at(process.lineage, node.id, position) if recorded is not None else None
     told = {name: getattr(event, name) for name in Ran.__struct_fields__} if event is not None else {}
-    with suppress(LogError):
-        process.machine.log.write(
-            CodeRan,
-            pid=process.pid,
-            call=call,
-            cell=cell,
-            node=node.id,
-            position=position,
-            code=code,
-            after=before.seq if before is not None else None,
-            **told,
-            replayed=True,
-        )
+    with suppress(LogError):  # it is kept for later, and the call ends at its next step
+        run.ran_code(node=node.id, position=position, code=code, after=before.seq if before is not None else None, replayed=True, **told)

@@ -166,7 +166,7 @@ def _recorded(run: Run, node: Node, position: int, call: ToolCall) -> tuple[Tool
     open_recorded(run.process, node, position)
     if known is not None and known.function is run_python and found.outcome != "refused":
         code = read_arguments(call.arguments).get("code", "")
-        note_recorded(run.process, str(code), node, position, run.number, run.cell)
+        note_recorded(run, node, position, str(code))
     decided = recorded_decision(run, node, position)
     if decided is not None:
         write(run, node, position, call.name, decided)

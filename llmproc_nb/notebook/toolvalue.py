@@ -12,7 +12,7 @@ from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.tool import Paged
 from llmproc_nb.notebook.fit import SAMPLE_TOKENS, Fit
 from llmproc_nb.notebook.picture import picture
-from llmproc_nb.notebook.sample import cut_text, is_frame, sample_text, sampled
+from llmproc_nb.inside.sample import cut_text, is_frame, sample_text, sampled
 from llmproc_nb.notebook.values import as_json, own_view
 
 PAGE_ROWS = 50

@@ -1,0 +1,151 @@
+"""Copies of a live shell: a frozen one is forked between two cells and waits; woken, it forks again, and that process goes on as a live one.
+
+What a fork cannot take along is said: other threads, subprocesses, sockets and pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb.inside import channel, openfiles, outlet
+
+if TYPE_CHECKING:
+    from llmproc_nb.inside.shell import State
+
+
+def keep(state: State, n: int, fds: list[int]) -> None:
+    """Fork a frozen copy. In the process that asked it comes back at once; in a copy only when that was woken, as a live shell."""
+    outlet.flush()
+    _reap(state)
+    notes = left_behind(state)
+    pid = os.fork()
+    if pid == 0:
+        freeze(state, fds[0])
+        return
+    state.kept.append(pid)
+    channel.close_all(fds)
+    state.out.say({"op": "kept", "n": n, "notes": notes})
+
+
+def freeze(state: State, fd: int) -> None:
+    """Wait as a copy. Comes back in each process that is to go on from here."""
+    os.setsid()
+    state.running = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    state.out.sock.close()
+    _silence()
+    files = openfiles.remember(state.area, fd)
+    state.kept = []
+    waiting = socket.socket(fileno=fd)
+    folder = os.getcwd()
+    state.out = outlet.Outlet(waiting)
+    state.out.say({"op": "hello"})
+    children: set[int] = set()
+    while True:
+        try:
+            header, _, fds = channel.receive(waiting)
+        except (EOFError, OSError):
+            os._exit(0)
+        for pid in list(children):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                children.discard(pid)
+        pid = os.fork()
+        if pid == 0:
+            waiting.close()
+            go_on(state, header, fds, files, folder)
+            return
+        children.add(pid)
+        channel.close_all(fds)
+
+
+def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[openfiles.File], folder: str) -> None:
+    """Become a live shell: a socket, pipes and an area of its own."""
+    os.setsid()
+    state.adopt(fds[:3])
+    before = state.area
+    state.move_in(fds[3] if len(fds) > 3 else None, header["area"])
+    moved = {before: state.area}
+    try:
+        os.chdir(_moved(folder, moved))
+    except OSError:
+        os.chdir(state.work)
+    openfiles.reopen(files, moved)
+    if tempfile.tempdir is not None:
+        tempfile.tempdir = _moved(tempfile.tempdir, moved)
+    sys.path[:] = [_moved(path, moved) for path in sys.path]
+    renew_loop()
+    state.ready()
+
+
+def _moved(path: str, moved: dict[str, str]) -> str:
+    for old, new in moved.items():
+        if path == old or path.startswith(old + "/"):
+            return new + path[len(old) :]
+    return path
+
+
+def renew_loop() -> None:
+    """A new event loop in the place of IPython's: the old one's descriptors are shared with the process it came from."""
+    from IPython.core import async_helpers
+
+    async_helpers._asyncio_event_loop = None
+
+
+def left_behind(state: State) -> list[str]:
+    """What no copy of this process has, in words."""
+    notes = []
+    others = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+    if others:
+        notes.append(f"{len(others)} thread{'s' * (len(others) != 1)} ({', '.join(others[:5])}) that no copy of this state has")
+    children = [pid for pid in _children() if pid not in state.kept]
+    if children:
+        notes.append(f"{len(children)} subprocess{'es' * (len(children) != 1)} that go on in this session only")
+    return notes + openfiles.left_behind(state.area, _own_fds(state))
+
+
+def _own_fds(state: State) -> set[int]:
+    from IPython.core import async_helpers
+
+    own = {state.out.sock.fileno(), 0, 1, 2}
+    loop: Any = async_helpers._asyncio_event_loop
+    for part in ("_ssock", "_csock", "_selector"):
+        inner = getattr(loop, part, None)
+        if inner is not None:
+            try:
+                own.add(inner.fileno())
+            except (OSError, ValueError):
+                continue
+    return own
+
+
+def _children() -> list[int]:
+    try:
+        with open("/proc/self/task/" + str(os.getpid()) + "/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def _reap(state: State) -> None:
+    """Take leave of copies that have ended."""
+    for pid in list(state.kept):
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                state.kept.remove(pid)
+        except ChildProcessError:
+            state.kept.remove(pid)
+
+
+def _silence() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in (outlet.OUT, outlet.ERR):
+        os.dup2(nowhere, fd)
+    os.close(nowhere)
+
+

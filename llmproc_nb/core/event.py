@@ -11,6 +11,7 @@ import msgspec
 
 from llmproc_nb.core.message import Message, ToolResult
 from llmproc_nb.core.provider import Settings, ToolSpec
+from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.usage import Usage
 
 
@@ -190,6 +191,28 @@ class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_ope
     position: int | None = None
 
 
+class CodeRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="code_ran"):
+    """A code cell ran in the sandbox of its process. Its `seq` names the state that the sandbox has since.
+
+    `node`: the reply whose tool call number `position` it was; where a person ran it (no position), the node the process stood on.
+    `after` is the cell whose state it went on from, None: a fresh session. `put` are variables and files (`./name`) that were set from
+    outside instead. The other fields are those of Ran; a session that died goes on from `after`.
+    """
+
+    node: str
+    position: int | None = None
+    code: str = ""
+    after: int | None = None
+    put: tuple[str, ...] = ()
+    status: str = "ok"
+    outputs: tuple[Output, ...] = ()
+    notes: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_mb: float = 0.0
+    replayed: bool = False
+
+
 class Decided(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decided"):
     """Whether a tool call may run, and by what: a rule, a person … `arguments` are those it was changed to, as JSON text."""
 
@@ -279,6 +302,7 @@ AnyEvent: TypeAlias = (
     | ToolRan
     | Offered
     | FdOpened
+    | CodeRan
     | Decided
     | Sent
     | Merged

@@ -21,7 +21,7 @@ from llmproc_nb.core.decision import PersonTime, decide
 from llmproc_nb.core.decision import lines as decision_lines
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
-from llmproc_nb.core.event import Called, Replied, Stopped
+from llmproc_nb.core.event import Called, CodeRan, Replied, Stopped
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.gate import limit_reached
 from llmproc_nb.core.log import EventReader
@@ -71,6 +71,7 @@ class Run(Told):
         self.api_calls: list[ApiCall] = []
         self.tool_runs: list[ToolRun] = []
         self.nodes: list[Node] = []
+        self.code: list[CodeRan] = []
         self.earlier: tuple[Node, ...] = ()
         self.before: Node = process.head
         self.detail: str | None = None
@@ -97,6 +98,11 @@ class Run(Told):
             node, self.unkept = self.process.head, self.unkept or error
         self.nodes.append(node)
         return node
+
+    def ran_code(self, **fields: Any) -> CodeRan:
+        """Write down a code cell of this call."""
+        self.code.append(self.write(CodeRan, **fields))
+        return self.code[-1]
 
     async def supervise(self) -> RunResult:
         """Run to the end and say how it ended. Raises what stopped it where that was an error; the path is legal in any case."""
@@ -306,6 +312,7 @@ class Run(Told):
             detail=self.detail,
             parsed=self._parsed(text) if reason == "end_turn" else None,
             notes=tuple(self.notes),
+            code=tuple(self.code),
         )
 
     def _on_path(self) -> tuple[Node, ...]:

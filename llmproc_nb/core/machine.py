@@ -26,6 +26,7 @@ from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Config, Provider
 from llmproc_nb.core.server import Servers, first_tools, servers_for
 from llmproc_nb.core.standing import Standing
+from llmproc_nb.core.state import Family
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access
 from llmproc_nb.core.usage import Usage
@@ -60,7 +61,9 @@ class Machine:
         self.processes: dict[int, Process] = {}
         self.current_cell: Callable[[], str | None] = lambda: None
         self.show: Callable[[Any], Any] = lambda value: value
+        self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
         self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
+        self.families: dict[int, Family] = {}
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
         self.servers: list[Servers] = []
@@ -218,7 +221,7 @@ class Machine:
 
     def _write_started(self, process: Process, declaration: dict[str, Any]) -> None:
         parent, provider = process.parent, process.provider
-        self.log.write(
+        process.born = self.log.write(
             Started,
             pid=process.pid,
             cell=self.current_cell(),
@@ -231,7 +234,7 @@ class Machine:
             program=declaration,
             origin=process.origin,
             access=process.access,
-        )
+        ).seq
 
     def children(self, process: Process) -> tuple[Process, ...]:
         """The children of a process, oldest first."""
@@ -342,7 +345,12 @@ class Machine:
         for call in calls:  # they have things to write down
             call.settle(CLOSE_GRACE_S)
         faults = []
-        for close in (*(servers.close() for servers in self.servers), *(provider.close() for provider in self._providers.values())):
+        sandboxes = (family.close() for family in tuple(self.families.values()))
+        for close in (
+            *sandboxes,
+            *(servers.close() for servers in self.servers),
+            *(provider.close() for provider in self._providers.values()),
+        ):
             try:
                 self.owner.wait(close, CLOSE_S)
             except Exception as error:  # foreign code: the others and the store must be given back all the same
@@ -352,3 +360,8 @@ class Machine:
             self.log.store.close()
         if faults:
             raise faults[0]
+
+
+def _no_variables(names: tuple[str, ...]) -> dict[str, Any]:
+    found = f"there is no notebook to take {', '.join(names)} from"
+    raise PersonError(found, place="[sandbox] variables", right="a script gives them with process.sandbox.put(name=value)")

@@ -25,6 +25,7 @@ from llmproc_nb.core.loop import OnMain, Run
 from llmproc_nb.core.message import AnyPart, Message, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
 from llmproc_nb.core.said import check_callbacks, message_of
+from llmproc_nb.core.sandboxed import Sandbox, end_sandbox
 from llmproc_nb.core.server import Servers, end_servers, renew_tools
 from llmproc_nb.core.standing import Standing
 from llmproc_nb.core.syscall import with_fds
@@ -57,6 +58,8 @@ class Process(Standing):
     usage = NOTHING
     children = 0
     by_model = False
+    born = 0
+    """The seq of the event with which it began."""
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
     inbox: tuple[str, ...] = ()
@@ -103,6 +106,11 @@ class Process(Standing):
     def servers(self) -> Servers | None:
         """The MCP servers of the program; a process and its forks share them."""
         return self.loaded.servers
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """Where its code runs. It costs nothing before the first cell."""
+        return Sandbox(self)
 
     @cached_property
     def turn(self) -> asyncio.Lock:
@@ -255,6 +263,7 @@ class Process(Standing):
             self.machine.log.write(Killed, pid=self.pid)
         finally:  # a log that cannot take it now keeps it for later, and must not keep anything running
             end_servers(self)
+            end_sandbox(self)
             self._end_children()
 
     def _end_children(self) -> None:

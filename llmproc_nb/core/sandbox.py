@@ -1,6 +1,6 @@
-"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again. And what is said of it.
+"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again.
 
-Here: the declaration, what a cell gives, the door. Not here: which state belongs to which place of a dialog (state), how it is done (driver).
+Here: the declaration, what a cell gives, the door. Not here: which state belongs to a place of a dialog (state), how it is done (drivers).
 """
 
 from __future__ import annotations
@@ -93,7 +93,11 @@ class Shell(Protocol):
     def alive(self) -> bool: ...
 
     async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
-        """Run a cell. `on_output` gets outputs as they come. Never raises for what the code does; cancelled, it interrupts the code first."""
+        """Run a cell. `on_output` gets outputs as they come. Never raises for what the code does, nor where the shell dies."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Stop the cell that runs: its `run` gives what came of it, with the status interrupted, or died where it would not stop."""
         ...
 
     async def keep(self) -> Checkpoint | None:
@@ -140,7 +144,10 @@ class SandboxDoor(Protocol):
     """Where the sandboxes of one family (a process and its forks) come from. It lives on the owner loop of its machine."""
 
     async def start(self) -> Shell:
-        """A fresh session in an empty working folder. Raises ToolError where the confinement that is asked for cannot be had."""
+        """A fresh session, with the program's files in its working folder and nothing else.
+
+        Raises ToolError where a file is missing, or the confinement that is asked for cannot be had.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """System calls: tools that act on the process that calls them. Here: what a model sees of them and what they do.
 
-goto, fork, spawn, wait, send, kill, read_fd, fd_to_file, write_stderr. Not here: how a head moves and a child is made (process, machine),
-the paging itself (fd, reading), and when a goto is looked at (loop).
+goto, fork, spawn, wait, send, kill, read_fd, fd_to_file, run_python, write_stderr. Not here: how a head moves and a child is made
+(process, machine), the paging itself (fd, reading), where code runs (sandboxed), and when a goto is looked at (loop).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
+from llmproc_nb.core.output import Shown, shown
 from llmproc_nb.core.program import FdRules
 from llmproc_nb.core.tool import Place, Tool, Toolset
 
@@ -204,6 +205,11 @@ def fd_to_file(process: Process, **arguments: Any) -> str:
     return reading.fd_to_file(process.fds, process.machine.drivers.write_text, **arguments)
 
 
+async def run_python(process: Process, place: Place, code: str) -> tuple[Shown, ...]:
+    """What a code cell gave."""
+    return shown(await process.sandbox.execute(code, place=place))
+
+
 def write_stderr(process: Process, message: str) -> str:
     """Put a line into the log channel, which people read and no answer contains."""
     process.machine.log.write(Warned, pid=process.pid, text=messages.clean(message), stderr=True)
@@ -225,10 +231,20 @@ def with_fds(tools: Toolset, program: Program) -> Toolset:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "goto": goto, "fork": fork, "spawn": spawn, "wait": wait, "send": send, "kill": kill,
-    "read_fd": read_fd, "fd_to_file": fd_to_file, "write_stderr": write_stderr,
+    "read_fd": read_fd, "fd_to_file": fd_to_file, "run_python": run_python, "write_stderr": write_stderr,
 }  # fmt: skip
 SYSCALLS = frozenset(_FUNCTIONS)
-_ACCESS: dict[str, Any] = {"fork": "admin", "spawn": "admin", "kill": "admin", "send": "write", "fd_to_file": "write"}
+_ACCESS: dict[str, Any] = {
+    "fork": "admin",
+    "spawn": "admin",
+    "kill": "admin",
+    "send": "write",
+    "fd_to_file": "write",
+    "run_python": "write",
+}
+_WITH_PLACE = ("fork", "run_python")
+_DONE_ONCE = ("fd_to_file", "run_python")
+"""What has effects beyond the process: answered from the recording where one is replayed."""
 
 
 def syscall(name: str, program: Program) -> Tool:
@@ -242,9 +258,9 @@ def syscall(name: str, program: Program) -> Tool:
         description,
         parameters,
         access=_ACCESS.get(name, "read"),
-        inject={**PROCESS, "place": "place"} if name == "fork" else PROCESS,
-        kind="jump" if name == "goto" else "tool" if name == "fd_to_file" else "syscall",
-        timeout_s=None if name in ("fork", "spawn", "wait") else 300.0,
+        inject={**PROCESS, "place": "place"} if name in _WITH_PLACE else PROCESS,
+        kind="jump" if name == "goto" else "tool" if name in _DONE_ONCE else "syscall",
+        timeout_s=None if name in ("fork", "spawn", "wait", "run_python") else 300.0,
     )
 
 

@@ -19,6 +19,7 @@ from llmproc_nb.core.event import (
     Asked,
     AttemptFailed,
     Called,
+    CodeRan,
     Compacted,
     Decided,
     Declared,
@@ -73,6 +74,8 @@ class Recording:
         self._decided: dict[tuple[str, int], list[Decided]] = {}
         self._decided_given: dict[tuple[str, int, str], int] = {}
         self._offered: dict[str, list[tuple[int, Offered]]] = {}
+        self._code: dict[tuple[str, int | None], list[CodeRan]] = {}
+        self._code_given: dict[tuple[str, str, str], int] = {}
         self._fds: dict[tuple[str, int, str], list[FdOpened]] = {}
         self._texts: dict[str, str] = {}
         self._numbers: dict[tuple[str, str, str], list[int]] = {}
@@ -107,6 +110,8 @@ class Recording:
                     self._windows[self._configs[last[event.pid].config].model] = event.window
             elif isinstance(event, FdOpened):
                 self._add_fd(event)
+            elif isinstance(event, CodeRan):
+                self._code.setdefault((event.node, event.position), []).append(event)
             elif isinstance(event, Declared):
                 self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
             elif isinstance(event, Started):
@@ -165,6 +170,23 @@ class Recording:
         if found is None:
             found = next((fds for key, fds in self._fds.items() if key[:2] == (node_id, position)), [])
         return [(event, self._texts.get(event.digest, NOT_RECORDED)) for event in found]
+
+    def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
+        """What came of a cell that a person ran at a node, of equal ones the next; None to run it. Raises ReplayMiss in mode replay."""
+        found = [event for event in self._of(lineage, node_id, None) if event.code == code]
+        if not found and self.mode == "replay":
+            raise self.missed(f"the recording has no such code cell at node {node_id[:8]}", f"it begins with {code[:60]!r}")
+        given = self._code_given[lineage, node_id, code] = self._code_given.get((lineage, node_id, code), 0) + 1
+        return found[given - 1] if given <= len(found) else None
+
+    def code_at(self, lineage: str, node_id: str, position: int) -> CodeRan | None:
+        """What came of the cell of a tool call, where one ran."""
+        found = self._of(lineage, node_id, position)
+        return found[-1] if found else None
+
+    def _of(self, lineage: str, node_id: str, position: int | None) -> list[CodeRan]:
+        anyone = self._code.get((node_id, position), [])
+        return [event for event in anyone if self._names.get(event.pid) == lineage] or anyone
 
     def __len__(self) -> int:
         """How many answers of a model it holds."""

@@ -1,4 +1,4 @@
-"""Copies of a live shell: a frozen one is forked between two cells and waits; woken, it forks again, and that process goes on as a live one.
+"""Copies of a live shell: a frozen one is forked between two cells and waits; woken, it forks again, and that process goes on live.
 
 What a fork cannot take along is said: other threads, subprocesses, sockets and pipes.
 """
@@ -158,5 +158,3 @@ def _silence() -> None:
     for fd in (outlet.OUT, outlet.ERR):
         os.dup2(nowhere, fd)
     os.close(nowhere)
-
-

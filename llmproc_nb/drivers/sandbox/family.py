@@ -14,7 +14,6 @@ from typing import Any
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
-
 from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
@@ -144,7 +143,7 @@ class Family:
         async with self._lock:
             if shell.process is None or self.why:
                 return
-            others = [*(one for one in self.shells if one is not shell), *self.frozen]
+            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
             spared = [one.process.inner_pid for one in others if one.process is not None]
             with contextlib.suppress(OSError):
                 await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
@@ -257,7 +256,8 @@ class Family:
             )
 
     def _cut(self, why: str) -> None:
-        self._over(ZYGOTE.last_words()[-500:] or f"the keeper of the family is gone: {why}" if not self.root else f"its keeper is gone: {why}")
+        words = "" if self.root else ZYGOTE.last_words()[-500:]
+        self._over(words or f"the keeper of the family is gone: {why}")
 
     def _over(self, why: str) -> None:
         self.why = self.why or why
@@ -283,5 +283,3 @@ class Family:
 
 def _said(error: str, rules: SandboxRules) -> str:
     return f"the working folders and their copies have no room in {rules.disk_mb} MB" if error == "no room" else error
-
-

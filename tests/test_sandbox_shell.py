@@ -56,7 +56,9 @@ for round in range(20):
 @in_shell()
 async def test_text_is_joined_and_told_while_the_cell_runs(shell):
     told = []
-    done = await shell.run("for n in range(3): print(n); time.sleep(0.1)" .replace("for", "import time\nfor"), timeout_s=10, on_output=told.append)
+    done = await shell.run(
+        "for n in range(3): print(n); time.sleep(0.1)".replace("for", "import time\nfor"), timeout_s=10, on_output=told.append
+    )
     assert [output.text for output in done.outputs] == ["0\n1\n2\n"]
     assert "".join(output.text for output in told) == "0\n1\n2\n" and len(told) == 3
 

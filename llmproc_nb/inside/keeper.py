@@ -123,7 +123,7 @@ class Keeper:
 
     def _drop(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._snapshots.pop(request["name"], None)
-        area.remove(self._path(request["name"]))
+        area.clear(self._path(request["name"]))
         return {}
 
     def _watch(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Family:
             try:
                 await self.ask({"op": "shell", "area": shell.area}, shell.fds)
                 shell.given()
-                await shell.greeted(WAKE_S)
+                await shell.greeted(WAKE_S, "a sandbox did not start")
             except OSError as error:
                 raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
             self.shells.add(shell)
@@ -129,7 +129,7 @@ class Family:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"]}, (*shell.fds, *mounts))
                 shell.given()
-                await shell.greeted(WAKE_S)
+                await shell.greeted(WAKE_S, "the copy cannot be woken")
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
             finally:

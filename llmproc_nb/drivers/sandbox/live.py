@@ -73,8 +73,8 @@ class LiveShell:
         self._line.other.close()
         self._texts.given()
 
-    async def greeted(self, timeout_s: float) -> None:
-        """Wait for the process to say that it is there. Raises ToolError."""
+    async def greeted(self, timeout_s: float, what: str) -> None:
+        """Wait for the process to say that it is there. Raises ToolError, which begins with `what`."""
         try:
             await asyncio.wait_for(self._greeted.wait(), timeout_s)
             if self.why:
@@ -83,7 +83,7 @@ class LiveShell:
         except (TimeoutError, OSError) as error:
             self._line.close()
             self._texts.close()
-            raise ToolError(f"a sandbox did not start: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
+            raise ToolError(f"{what}: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
 
     # what the door offers
 

@@ -15,7 +15,7 @@ import msgspec
 
 from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran, SandboxRules, Shell
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.core.state import family_of, root_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Sandbox:
     def read_file(self, path: str) -> bytes:
         """A file of the working folder, by its path in there. Raises ToolError."""
         return self._wait(self._read("read_file", path))  # type: ignore[no-any-return]
+
+    def look(self) -> Look:
+        """What there is where the process stands: variables and files. It starts nothing: without a session there is nothing to see."""
+        return self._wait(self._look())  # type: ignore[no-any-return]
 
     def restart(self) -> None:
         """Begin again with nothing; earlier places of the dialog keep their states."""
@@ -249,6 +253,13 @@ class Sandbox:
         async with self._turn():
             shell, _, _ = await self._ready()
             return await getattr(shell, what)(name)
+
+    async def _look(self) -> Look:
+        if self._here() is None and not self.live:
+            return Look()
+        async with self._turn():
+            shell, _, _ = await self._ready()
+            return await shell.look()
 
     async def _restart(self) -> None:
         async with self._turn():

@@ -75,9 +75,7 @@ def _folder(source: int, target: int, path: str, made: Copied, before: Copied | 
             made.left_out.append(inner)
 
 
-def _inner(
-    source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int
-) -> None:
+def _inner(source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int) -> None:
     try:
         inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
     except OSError:
@@ -96,9 +94,7 @@ def _inner(
     os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
 
-def _file(
-    source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int
-) -> None:
+def _file(source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int) -> None:
     mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     made.marks[path] = mark
     if before is not None and before.marks.get(path) == mark:

@@ -7,7 +7,12 @@ import math
 from typing import Any
 
 DEPTH = 40
-LEFT_OUT = ("application/javascript", "text/javascript", "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
+LEFT_OUT = (
+    "application/javascript",
+    "text/javascript",
+    "application/vnd.jupyter.widget-view+json",
+    "application/vnd.jupyter.widget-state+json",
+)
 
 
 def clean_bundle(data: Any) -> dict[str, Any]:

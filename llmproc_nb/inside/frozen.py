@@ -147,5 +147,3 @@ def _silence() -> None:
     for fd in (outlet.OUT, outlet.ERR):
         os.dup2(nowhere, fd)
     os.close(nowhere)
-
-

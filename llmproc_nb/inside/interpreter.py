@@ -48,7 +48,9 @@ class Hook(DisplayHook):
 class Publisher(DisplayPublisher):
     """What is displayed, as outputs."""
 
-    def publish(self, data: Any, metadata: Any = None, source: Any = None, *, transient: Any = None, update: bool = False, **_: Any) -> None:
+    def publish(
+        self, data: Any, metadata: Any = None, source: Any = None, *, transient: Any = None, update: bool = False, **_: Any
+    ) -> None:
         """Show a bundle, or put it in the place of the one with its display id."""
         if not isinstance(data, dict):
             raise TypeError(f"data must be a dict, got: {data!r}")

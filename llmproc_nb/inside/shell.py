@@ -161,7 +161,9 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def ask(state: State, work: Callable[[State, dict[str, Any], bytes], tuple[dict[str, Any], bytes]], header: dict[str, Any], body: bytes) -> None:
+def ask(
+    state: State, work: Callable[[State, dict[str, Any], bytes], tuple[dict[str, Any], bytes]], header: dict[str, Any], body: bytes
+) -> None:
     """Answer a question about the state; what goes wrong is the answer."""
     try:
         said, data = work(state, header, body)
@@ -207,5 +209,3 @@ def _inside(state: State, path: str) -> str:
 
 
 OPS = {"put": _put, "get": _get, "write_file": _write_file, "read_file": _read_file}
-
-

@@ -15,7 +15,6 @@ from typing import Any
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
-
 from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
@@ -260,7 +259,9 @@ class Family:
             )
 
     def _cut(self, why: str) -> None:
-        self._over(ZYGOTE.last_words()[-500:] or f"the keeper of the family is gone: {why}" if not self.root else f"its keeper is gone: {why}")
+        self._over(
+            ZYGOTE.last_words()[-500:] or f"the keeper of the family is gone: {why}" if not self.root else f"its keeper is gone: {why}"
+        )
 
     def _over(self, why: str) -> None:
         self.why = self.why or why
@@ -286,5 +287,3 @@ class Family:
 
 def _said(error: str, rules: SandboxRules) -> str:
     return f"the working folders and their copies have no room in {rules.disk_mb} MB" if error == "no room" else error
-
-

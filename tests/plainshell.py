@@ -105,6 +105,9 @@ class PlainDoor:
         self.kept: list[PlainCheckpoint] = []
         self.ran: list[str] = []
 
+    def warm(self) -> None:
+        pass
+
     async def start(self) -> PlainShell:
         self.starts += 1
         return PlainShell(self)

@@ -113,6 +113,10 @@ class Drivers(Protocol):
         """Where the sandboxes of a program's processes come from."""
         ...
 
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        """Each promise of a sandbox, tried now in a fresh one: its name, whether it is kept, what was tried, what happened."""
+        ...
+
     def packed(self, value: Any, name: str) -> Any:
         """A value that goes into a sandbox: a frame as the bytes of an Arrow stream, plain data as it is. Raises ToolError."""
         ...

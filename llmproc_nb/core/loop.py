@@ -29,7 +29,8 @@ from llmproc_nb.core.message import Message, ToolCall, clean, user
 from llmproc_nb.core.paging import open_references, paged_input
 from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
 from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
-from llmproc_nb.core.syscall import target, went_back
+from llmproc_nb.core.sandboxed import warm
+from llmproc_nb.core.syscall import run_python, target, went_back
 from llmproc_nb.core.told import Told
 from llmproc_nb.core.tool import read_arguments
 from llmproc_nb.core.toolrun import CUT_OFF, NOT_RUN, refuse_all, run_tools
@@ -115,6 +116,8 @@ class Run(Told):
                 self.process.running = self
             self.above = tuple(run for run in inside.get() if run.process in self.process.ancestors)
             inside.set((*inside.get(), self))
+            if any(tool.function is run_python for tool in self.tools):
+                warm(self.process)
             self._read_inbox()
             self.before = self.process.head
             reason, fault = "error", "the loop itself failed"

@@ -309,6 +309,14 @@ def recorded_ran(event: CodeRan) -> Ran:
     return Ran(**{name: getattr(event, name) for name in Ran.__struct_fields__})
 
 
+def warm(process: Process) -> None:
+    """Have sandboxes got ready while the model still thinks, unless a recording answers."""
+    recorded = process.machine.recorded
+    if recorded is None or recorded.mode == "record":
+        with suppress(LlmprocError):  # the first cell says what is wrong, to whom it concerns
+            process.sandbox.family.door.warm()
+
+
 def end_sandbox(process: Process) -> None:
     """End the shell of a process that was killed; with the last of its family everything of it."""
     machine = process.machine

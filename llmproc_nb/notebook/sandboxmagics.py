@@ -57,7 +57,7 @@ class SandboxMagics(Magics):
         "what",
         nargs="?",
         default="show",
-        help="show (default), status, push NAMES, pull NAMES, files [PATHS], restart, notebook FILE.ipynb",
+        help="show (default), status, push NAMES, pull NAMES, files PATHS, restart, notebook FILE",
     )
     @argument("names", nargs="*", help="the variables to push or pull, files to copy into it, or the notebook to write")
     @argument("-p", "--process", metavar="NAME", help="whose sandbox (default: of the only process that has one)")

@@ -11,7 +11,6 @@ import shutil
 import stat
 from dataclasses import dataclass, field
 
-PARTS = ("work", "home", "tmp")
 AT_ONCE = 1 << 24
 _Mark = tuple[int, int, int, int]
 
@@ -22,13 +21,6 @@ class Copied:
 
     marks: dict[str, _Mark] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-
-
-def make(path: str) -> None:
-    """An empty area."""
-    os.mkdir(path, 0o700)
-    for part in PARTS:
-        os.mkdir(os.path.join(path, part), 0o700)
 
 
 def remove(path: str) -> None:

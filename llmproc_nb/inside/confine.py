@@ -1,52 +1,359 @@
-"""Provisional: the tier `process`, until confinement is merged."""
+"""Confinement: how a fresh process becomes the first of a family, and how a session gives up what it still could do.
+
+Here: the order of the steps, for each tier. Not here: the file system view (view), system call lists (seccomp), Landlock's rules
+(landlock). Every step that fails is a Refused; nothing is ever left out because it could not be had.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import fcntl
 import os
+import resource
+import select
 import signal
+import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside.rules import Rules
+from llmproc_nb.inside import landlock, linux, seccomp, view
+from llmproc_nb.inside.rules import TIERS, Refused, Rules, environment, proxied
 
-_STATE: dict[str, str] = {}
+INSIDE_ID = 1000
+FIRST_UID = 0x70000000
+"""Where root starts a family, its processes run as this uid plus a pid: one that nothing else on the machine has."""
+SPARE = 512
+"""Processes beyond those of the code: frozen copies and forks of a session are counted with it."""
+MB = 1024 * 1024
+FAMILY = linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWCGROUP
+BELOW = {"user": 2000, "mnt": 2000, "net": 0, "pid": 0, "ipc": 0, "uts": 0, "cgroup": 0, "time": 0}
+"""How many namespaces may be made inside a family: those that forked sessions need, no others."""
 
 
-class Refused(Exception):
-    """Which promise cannot be had, and why."""
+class _State:
+    """What this process already is: forks of a session settle again, and cannot see it from outside."""
+
+    tier = ""
+    areas = ""
+    limited = False
+    filtered = False
+    origin = ""
 
 
 def found() -> dict[str, str]:
-    """Which tiers can be had here."""
-    return {"namespaces": "not built", "landlock": "not built", "process": ""}
+    """For each tier why it cannot be had here; "" where it can. Each is tried for real, in a process of its own."""
+    return {tier: _tried(tier) for tier in TIERS}
 
 
-def enter(rules: Rules, main: Callable[[], None]) -> NoReturn:
-    """Run main as the keeper, in a process of its own."""
-    if rules.tier != "process":
-        raise Refused(f"the tier {rules.tier} cannot be had: not built")
-    _STATE["areas"] = os.path.join(rules.folder, "areas")
-    os.makedirs(_STATE["areas"], mode=0o700)
-    pid = os.fork()
-    if pid == 0:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+def _tried(tier: str) -> str:
+    import tempfile  # only a host asks this
+
+    with tempfile.TemporaryDirectory() as folder:
+        reading, writing = os.pipe()
+        if (child := os.fork()) == 0:
+            os.close(reading)
+            try:
+                enter(Rules(tier=tier, folder=folder), _settled_once)
+            except Refused as refusal:
+                os.write(writing, str(refusal).encode())
+            finally:
+                os._exit(1)
+        os.close(writing)
+        with open(reading, encoding="utf-8") as answer:
+            why = answer.read()
+        _, status = os.waitpid(child, 0)
+    return why or ("" if status == 0 else f"a session in it ended with status {status}")
+
+
+def _settled_once() -> None:
+    area = f"{areas()}/try"
+    make_area(area)
+    rules = Rules(tier=_State.tier)
+    mount = attach(area)
+    if (child := os.fork()) == 0:
+        try:
+            settle(mount, area, rules)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
+def enter(rules: Rules, main: Callable[[], object]) -> NoReturn:
+    """Confine a fresh, single-threaded process and call `main` in the keeper of a new family.
+
+    The calling process stays outside: it ends with the keeper's status, or when its own parent is gone. Raises Refused in it, before
+    `main` is called, where something cannot be had.
+    """
+    if sys.platform != "linux" and rules.tier != "process":
+        raise Refused(f"tier {rules.tier} needs Linux, this is {sys.platform}")
+    parent = os.getppid()
+    apart, root = rules.tier == "namespaces", os.getuid() == 0
+    owner = FIRST_UID + os.getpid() if root and rules.tier != "process" else os.getuid()
+    try:
+        if apart:
+            _leave_pids(root, owner)
+        reading, writing = os.pipe()
+        keeper = os.fork()
+    except OSError as error:
+        raise Refused(f"no namespaces of its own: {error}") from None
+    if keeper == 0:
+        os.close(reading)
+        _keep(rules, owner, writing, main)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as answer:
+        why = answer.read()
+    if why:
+        os.waitpid(keeper, 0)
+        raise Refused(why)
+    _wait_outside(keeper, parent)
+
+
+def _leave_pids(root: bool, owner: int) -> None:
+    """What the next child starts in: a pid namespace of its own; for an ordinary user a user namespace comes first."""
+    if root:
+        return linux.unshare(linux.NEWPID)
+    group = os.getgid()
+    linux.unshare(linux.NEWUSER | linux.NEWPID)
+    return _map_ids(owner, group)
+
+
+def _map_ids(user: int, group: int) -> None:
+    """In a new user namespace: be uid and gid 1000, and let no other id exist."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{INSIDE_ID} {user} 1"), ("gid_map", f"{INSIDE_ID} {group} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _keep(rules: Rules, owner: int, writing: int, main: Callable[[], object]) -> NoReturn:
+    """The keeper: confine, say so by closing the pipe, do its work."""
+    status = 1
+    try:
+        try:
+            _become_keeper(rules, owner)
+        except (Refused, OSError) as error:
+            os.write(writing, f"tier {rules.tier}: {error}".encode())
+            os._exit(1)
+        os.close(writing)
         main()
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        if (fault := sys.exc_info()[1]) is not None and not isinstance(fault, SystemExit):
+            sys.excepthook(type(fault), fault, fault.__traceback__)
+        os._exit(status & 0xFF)
+
+
+def _become_keeper(rules: Rules, owner: int) -> None:
+    os.setsid()
+    os.umask(0o077)
+    if rules.tier == "namespaces":
+        _into_namespaces(rules, owner)
+        _State.areas = view.AREAS
+    else:
+        _State.areas = os.path.join(rules.folder, "areas")
+        _own_folder(rules, owner)
+    _State.tier = rules.tier
+    if sys.platform == "linux":
+        linux.prctl(linux.DUMPABLE, 1)  # else its own files in /proc are not its own
+        linux.prctl(linux.PDEATHSIG, signal.SIGKILL)  # a change of ids clears it, so it comes after
+        _first_to_go()
+        linux.prctl(linux.NO_NEW_PRIVS, 1)
+        linux.prctl(linux.DUMPABLE, 0)  # nobody of the same uid may look into it
+    _new_environment(rules)
+
+
+def _into_namespaces(rules: Rules, owner: int) -> None:
+    os.umask(0o022)
+    linux.unshare(FAMILY)
+    view.build(rules, owner if owner >= FIRST_UID else None)
+    os.umask(0o077)
+    socket.sethostname("sandbox")
+    _raise_loopback()
+    if owner >= FIRST_UID:
+        _drop_root(owner)
+        linux.unshare(linux.NEWUSER | linux.NEWNS)
+        _map_ids(owner, owner)
+    for kind, count in BELOW.items():
+        if os.path.exists(path := f"/proc/sys/user/max_{kind}_namespaces"):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(str(count))
+    view.guard_proc()
+
+
+def _drop_root(owner: int) -> None:
+    os.setgroups([])
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    linux.prctl(linux.DUMPABLE, 1)  # else its own /proc files are root's
+
+
+def _own_folder(rules: Rules, owner: int) -> None:
+    """Tiers without a file system of their own: the areas are a folder of the host."""
+    if rules.relay:
+        raise Refused("hosts can only be allowed in the tier namespaces: without a network of its own nothing keeps to a list of names")
+    os.mkdir(_State.areas, 0o700)
+    if rules.tier == "landlock" and os.getuid() == 0:
+        for path in (rules.folder, _State.areas, *rules.writable):
+            os.chown(path, owner, owner)
+        landlock.drop_root(owner, rules)
+
+
+def _raise_loopback() -> None:
+    """Bring up lo in the empty network, so that a family's own servers work. Nothing else is reached by it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))
+
+
+def _first_to_go() -> None:
+    """Where the machine runs out of memory, the kernel takes a sandbox first."""
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
+        file.write("1000")
+
+
+def _new_environment(rules: Rules) -> None:
+    """Only what is allowed stays; what the kernel laid into this process's memory when it was started goes as well."""
+    new = environment(os.environ, rules.env) | proxied(rules)
+    os.environ.clear()
+    os.environ.update(new)
+    if sys.platform == "linux":
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        start, end = int(fields[47]), int(fields[48])
+        linux.scrub(start, end - start)
+
+
+def _wait_outside(keeper: int, parent: int) -> NoReturn:
+    """The thin parent: holds nothing open, ends with the keeper, ends it when its own parent is gone."""
+    watched, gone = os.pidfd_open(keeper), -1
+    try:
+        gone = os.pidfd_open(parent)
+    except OSError:  # already gone, or of another pid namespace
+        gone = -1
+    kept = sorted({watched, gone} - {-1})
+    low = 0
+    for fd in [*kept, 1 << 20]:
+        os.closerange(low, fd)
+        low = fd + 1
+    poll = select.poll()
+    for fd in kept:
+        poll.register(fd, select.POLLIN)
+    if gone == -1 or os.getppid() != parent or watched not in {fd for fd, _ in poll.poll()}:
+        os.kill(keeper, signal.SIGKILL)
+    _, status = os.waitpid(keeper, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def areas() -> str:
-    """The folder that holds the areas."""
-    return _STATE["areas"]
+    """In the keeper: the folder that holds the areas."""
+    return _State.areas
+
+
+def proc() -> str:
+    """In the keeper: a /proc that shows every process of the family; the one at /proc hides sessions from each other."""
+    return view.PROC if _State.tier == "namespaces" else "/proc"
+
+
+def make_area(area: str) -> None:
+    """An empty area: where a session works, its home, its temporary files."""
+    for name in ("", "work", "home", "tmp"):
+        os.mkdir(os.path.join(area, name), 0o700)
 
 
 def attach(area: str) -> int | None:
-    """A mount of the area; None: it is used by its path."""
-    return None
+    """In the keeper: a detached mount of an area; None in tiers where an area is used by its path."""
+    return linux.detached(area) if _State.tier == "namespaces" else None
 
 
-def settle(mount: int | None, area: str, rules: Rules) -> str:
-    """Take the area as one's own."""
+def settle(mount: int | None, area: str, rules: Rules, *, forks: bool = True) -> str:
+    """In a new session, forked from the keeper or from another session: take the area, give up everything else. Gives the area's path.
+
+    Without `forks` it can never take another one. Raises Refused.
+    """
+    try:
+        if mount is not None:
+            area = _take(mount)
+        if not _State.limited:
+            _limit(rules)
+        _enter_area(area)
+        if rules.tier != "process":
+            _seal(rules, area, forks)
+    except OSError as error:
+        raise Refused(f"tier {rules.tier}: a session cannot be confined: {error}") from None
+    _State.origin = area
     return area
+
+
+def _take(mount: int) -> str:
+    """A mount namespace of its own, in which the area lies over everything that the keeper or another session has there."""
+    linux.prctl(linux.DUMPABLE, 1)
+    linux.unshare(seccomp.FORK)
+    _map_ids(INSIDE_ID, INSIDE_ID)
+    linux.attach(mount, view.AGENT)
+    os.close(mount)
+    linux.drop_capabilities()
+    return view.AGENT
+
+
+def _enter_area(area: str) -> None:
+    """Be in the new area where it was in the old one."""
+    old = _State.origin
+    try:
+        within = os.path.relpath(os.getcwd(), old) if old else "work"
+    except OSError:
+        within = "work"
+    inside = os.path.join(area, within)
+    os.chdir(inside if not within.startswith("..") and os.path.isdir(inside) else os.path.join(area, "work"))
+    os.environ.update(HOME=f"{area}/home", TMPDIR=f"{area}/tmp")
+
+
+def _limit(rules: Rules) -> None:
+    """Limits that only go down; what is there already stays where it is lower."""
+    wanted = {
+        resource.RLIMIT_AS: rules.memory_mb * MB,
+        resource.RLIMIT_CPU: rules.cpu_s,
+        resource.RLIMIT_NPROC: rules.processes + SPARE,
+        resource.RLIMIT_FSIZE: rules.disk_mb * MB,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 1024,
+        resource.RLIMIT_MEMLOCK: 64 * MB,
+    }
+    if rules.tier == "process" or (rules.tier == "landlock" and os.getuid() < FIRST_UID):
+        wanted[resource.RLIMIT_NPROC] += _running()
+    for kind, value in wanted.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    _State.limited = True
+
+
+def _running() -> int:
+    """How many tasks this user has already, where the kernel counts them together with a sandbox's."""
+    count, user = 0, os.getuid()
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
+        try:
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == user:
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:  # ended meanwhile
+            continue
+    return count
+
+
+def _seal(rules: Rules, area: str, forks: bool) -> None:
+    linux.prctl(linux.NO_NEW_PRIVS, 1)
+    first = not _State.filtered
+    apart = rules.tier == "namespaces"
+    if not apart and first:
+        landlock.confine(rules, _State.areas)
+    landlock.part(needed=not apart)
+    if first:
+        seccomp.confine(forks=forks and apart, apart=apart)
+        _State.filtered = True
+    linux.prctl(linux.DUMPABLE, 0)

@@ -13,7 +13,8 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from llmproc_nb.inside import channel, openfiles, outlet
+from llmproc_nb.inside import channel, kin, openfiles, outlet
+from llmproc_nb.inside.rules import Refused
 
 if TYPE_CHECKING:
     from llmproc_nb.inside.shell import State
@@ -43,38 +44,48 @@ def freeze(state: State, fd: int) -> None:
     files = openfiles.remember(state.area, fd)
     state.kept = []
     waiting = socket.socket(fileno=fd)
-    folder = os.getcwd()
     state.out = outlet.Outlet(waiting)
     state.out.say({"op": "hello"})
     children: set[int] = set()
+    before = signal.signal(signal.SIGCHLD, lambda *_: _tell_ends(state, children))
     while True:
         try:
             header, _, fds = channel.receive(waiting)
         except (EOFError, OSError):
             os._exit(0)
-        for pid in list(children):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                children.discard(pid)
+        if header["op"] == "measure":
+            state.out.say({"op": "size", "mb": round(kin.own_private_mb(), 3)})
+            continue
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGCHLD, before)
             waiting.close()
-            go_on(state, header, fds, files, folder)
+            go_on(state, header, fds, files)
             return
         children.add(pid)
         channel.close_all(fds)
 
 
-def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[openfiles.File], folder: str) -> None:
+def _tell_ends(state: State, children: set[int]) -> None:
+    """Say how live shells ended that were woken from this copy."""
+    for pid in tuple(children):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            children.discard(pid)
+            state.out.say({"op": "ended", "pid": pid, "how": kin.how(status)})
+
+
+def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[openfiles.File]) -> None:
     """Become a live shell: a socket, pipes and an area of its own."""
     os.setsid()
     state.adopt(fds[:3])
     before = state.area
-    state.move_in(fds[3] if len(fds) > 3 else None, header["area"])
-    moved = {before: state.area}
     try:
-        os.chdir(_moved(folder, moved))
-    except OSError:
-        os.chdir(state.work)
+        state.move_in(fds[3] if len(fds) > 3 else None, header["area"])
+    except Refused as error:
+        state.out.say({"op": "failed", "why": str(error)[:1000]})
+        os._exit(1)
+    moved = {before: state.area}
     openfiles.reopen(files, moved)
     if tempfile.tempdir is not None:
         tempfile.tempdir = _moved(tempfile.tempdir, moved)

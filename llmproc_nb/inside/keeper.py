@@ -5,7 +5,6 @@ It is trusted, single-threaded, and never runs code of a model. It lives as long
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -18,12 +17,11 @@ from llmproc_nb.inside import area, channel, confine, kin, shell
 from llmproc_nb.inside.rules import Rules
 
 WATCH_S = 0.1
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(control: socket.socket, rules: Rules) -> None:
     """Serve until the other side closes, then end everything."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    kin.take_orphans()
     keeper = Keeper(control, rules)
     try:
         keeper.serve()
@@ -43,12 +41,12 @@ class Keeper:
         self._control, self._rules = control, rules
         self._snapshots: dict[str, area.Copied] = {}
         self._watching = False
+        self._first_sizes: dict[int, float] = {}
         self._ops: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "shell": self._shell,
             "area": self._area,
             "snapshot": self._snapshot,
             "drop": self._drop,
-            "memory": self._memory,
             "watch": self._watch,
             "end": self._end,
         }
@@ -92,7 +90,7 @@ class Keeper:
 
     def _shell(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         path = self._path(request["area"])
-        area.make(path)
+        confine.make_area(path)
         mount = confine.attach(path)
         pid = os.fork()
         if pid == 0:
@@ -127,16 +125,13 @@ class Keeper:
         area.remove(self._path(request["name"]))
         return {}
 
-    def _memory(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        return {"private_mb": [kin.private_mb(pid) for pid in request["pids"]]}
-
     def _watch(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._watching = request["on"]
         return {}
 
     def _end(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        """End one shell and what it started; `live` are the other shells, `frozen` the kept copies."""
-        kin.end(request["pid"], set(request["live"]), set(request["frozen"]))
+        """End one shell and what it started; `spared` are the other shells and the frozen copies."""
+        kin.end(request["pid"], set(request["spared"]))
         return {}
 
     def _reap(self) -> None:
@@ -151,12 +146,8 @@ class Keeper:
 
     def _hold_memory(self) -> None:
         """End the largest process where all of them together have more than the family may."""
-        most = self._rules.memory_mb
-        if kin.resident_mb() <= most:
-            return
-        sizes = {pid: kin.proportional_mb(pid) for pid in kin.processes()}
-        if sum(sizes.values()) <= most:
-            return
-        pid = max(sizes, key=lambda one: sizes[one])
-        kin.kill(pid)
-        channel.send(self._control, {"op": "greedy", "pid": pid, "mb": round(sizes[pid])})
+        found = kin.greedy(self._rules.memory_mb, self._first_sizes)
+        if found:
+            pid, size = found
+            kin.kill(pid)
+            channel.send(self._control, {"op": "greedy", "pid": pid, "mb": round(size)})

@@ -7,34 +7,37 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
+from llmproc_nb.inside import confine, linux
+
 PASSES = 50
+TAKES_ORPHANS = 36
+LITTLE = 0.05
 
 
 def processes() -> set[int]:
     """The family's processes, without the keeper."""
-    parents = _parents()
-    own = os.getpid()
-    found = {own}
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        if not more:
-            return found - {own}
-        found |= more
+    return _below(os.getpid(), _parents())
 
 
-def end(pid: int, live: set[int], frozen: set[int]) -> None:
-    """End a shell with everything that it started; `live` are the other shells, `frozen` the kept copies.
+def take_orphans() -> None:
+    """What descends from this process shall stay below it, also when a parent in between is gone."""
+    if sys.platform == "linux":
+        linux.prctl(TAKES_ORPHANS, 1)
 
-    Where each shell has its own view of the files (a mount namespace), that tells what is whose, also for processes that went into the
-    background; elsewhere descent and session do, and what has left both goes on until the family ends.
+
+def end(pid: int, spared: set[int]) -> None:
+    """End a shell with everything that it started, but not the other shells and frozen copies, which are `spared`.
+
+    A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it.
     """
-    own, views = _files_seen(os.getpid()), {_files_seen(one) for one in live}
-    apart = _files_seen(pid) not in (own, "")
+    own = os.getpid()
     for _ in range(PASSES):
-        known = {one for one in processes() - live - frozen if not _zombie(one)}
-        doomed = {one for one in known if one == pid or (_files_seen(one) not in views if apart else _belongs(one, pid, live | frozen))}
+        parents = _parents()
+        doomed = {one for one in _below(own, parents) - spared if parents[one] == own or one == pid or _belongs(one, pid, parents, spared)}
+        doomed = {one for one in doomed if not _zombie(one)}
         if not doomed:
             return
         for one in doomed:
@@ -76,34 +79,52 @@ def how(status: int) -> str:
     return f"it was ended by {name}"
 
 
-def private_mb(pid: int) -> float:
-    """The memory that is this process's alone."""
-    return _rollup(pid, ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:"))
+def greedy(most_mb: float, first_sizes: dict[int, float]) -> tuple[int, float] | None:
+    """The process to end because the family has more memory than it may: its pid, and how much it has. None where all is well.
+
+    What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So it counts what each
+    has more than when it was first seen; and what each may have at most only where the machine itself runs short of memory.
+    """
+    now = {pid: _anonymous_mb(pid) for pid in processes()}
+    for gone in first_sizes.keys() - now.keys():
+        del first_sizes[gone]
+    own = {pid: max(0.0, size - first_sizes.setdefault(pid, size if len(first_sizes) else 0.0)) for pid, size in now.items()}
+    if sum(own.values()) > most_mb:
+        pid = max(own, key=lambda one: own[one])
+        return pid, now[pid]
+    if sum(now.values()) > most_mb and _short():
+        pid = max(now, key=lambda one: now[one])
+        return pid, now[pid]
+    return None
 
 
-def proportional_mb(pid: int) -> float:
-    """The memory of this process, what it shares counted in parts."""
-    return _rollup(pid, ("Pss:",))
-
-
-def resident_mb() -> float:
-    """At most so much memory has the whole family: what is shared counts several times."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = 0
-    for pid in processes():
-        text = _read(pid, "statm")
-        total += int(text.split()[1]) if text else 0
-    return total * page / 1e6
-
-
-def _rollup(pid: int, names: tuple[str, ...]) -> float:
-    lines = _read(pid, "smaps_rollup").splitlines()
+def own_private_mb() -> float:
+    """The memory that is this process's alone; only itself may read that."""
+    lines = _read("self", "smaps_rollup").splitlines()
+    names = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
     return sum(int(line.split()[1]) for line in lines if line.startswith(names)) / 1000
 
 
-def _read(pid: int, name: str) -> str:
+def _anonymous_mb(pid: int) -> float:
+    for line in _read(pid, "status").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1000
+    return 0.0
+
+
+def _short() -> bool:
+    """Whether the machine has hardly any memory left."""
+    fields = dict(line.split(":", 1) for line in _read("", "meminfo").splitlines() if ":" in line)
     try:
-        with open(f"/proc/{pid}/{name}") as file:
+        total, left = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    except (KeyError, ValueError):
+        return False
+    return left < total * LITTLE
+
+
+def _read(pid: int | str, name: str) -> str:
+    try:
+        with open(os.path.join(confine.proc() if isinstance(pid, int) else "/proc", str(pid), name)) as file:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
@@ -116,7 +137,7 @@ def _fields(pid: int) -> list[str]:
 
 def _parents() -> dict[int, int]:
     found = {}
-    for name in os.listdir("/proc"):
+    for name in os.listdir(confine.proc()):
         if name.isdigit():
             fields = _fields(int(name))
             if fields:
@@ -129,24 +150,19 @@ def _zombie(pid: int) -> bool:
     return not fields or fields[0] in "ZX"
 
 
-def _files_seen(pid: int) -> str:
-    """Which mount namespace a process is in."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return ""
+def _below(root: int, parents: dict[int, int]) -> set[int]:
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {root}
 
 
-def _belongs(pid: int, shell: int, spared: set[int]) -> bool:
-    """Whether a process is in the shell's session, or descends from it and from no spared one in between."""
-    fields = _fields(pid)
-    if fields and int(fields[3]) == shell:
-        return True
-    while fields:
-        pid = int(fields[1])
+def _belongs(pid: int, shell: int, parents: dict[int, int], spared: set[int]) -> bool:
+    """Whether a process descends from the shell, and from no spared one in between."""
+    for _ in range(len(parents)):
+        pid = parents.get(pid, 0)
         if pid in spared or pid <= 1:
             return False
         if pid == shell:
             return True
-        fields = _fields(pid)
     return False

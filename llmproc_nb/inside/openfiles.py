@@ -104,7 +104,7 @@ def _own_copy(fd: int, flags: int, place: int, area: str) -> None:
         _cut_off(fd)
         return
     try:
-        new = os.memfd_create("kept", os.MFD_CLOEXEC)
+        new = os.open(f"{area}/tmp", os.O_RDWR | os.O_TMPFILE, 0o600)
     except OSError:
         _cut_off(fd)
         return

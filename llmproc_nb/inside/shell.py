@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llmproc_nb.inside import channel, confine, frozen, interpreter, outlet, variables
+from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, outlet, variables
 from llmproc_nb.inside.outlet import Outlet
 from llmproc_nb.inside.rules import Rules
 
@@ -54,10 +54,7 @@ class State:
     def move_in(self, mount: int | None, path: str) -> None:
         """Take an area as one's own: it is home, and where temporary files go."""
         self.area = confine.settle(mount, path, self.rules)
-        if mount is not None:
-            os.close(mount)
-        os.environ["HOME"] = os.path.join(self.area, "home")
-        os.environ["TMPDIR"] = os.path.join(self.area, "tmp")
+        kin.take_orphans()
 
     def ready(self) -> None:
         """Say that cells can come."""
@@ -90,7 +87,6 @@ def first(fds: list[int], mount: int | None, path: str, rules: Rules) -> None:
     state = State(_INTERPRETER[0], rules)
     state.adopt(fds)
     state.move_in(mount, path)
-    os.chdir(state.work)
     sys.path.insert(0, "")
     sys.argv = [""]
     random.seed()

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from llmproc_nb.inside import channel, confine, keeper, shell
-from llmproc_nb.inside.rules import Rules
+from llmproc_nb.inside.rules import Refused, load as load_rules
 
 LAST_WAIT_S = 5.0
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
@@ -74,7 +74,7 @@ def family(request: dict[str, Any], fds: list[int], folders: dict[int, str], own
     """Fork a family; what becomes of it is told over the family's own socket."""
     pid = os.fork()
     if pid:
-        folders[pid] = request["rules"]["folder"]
+        folders[pid] = load_rules(request["rules"]).folder
         channel.close_all(fds)
         return
     try:
@@ -88,13 +88,12 @@ def begin(request: dict[str, Any], fd: int, own: tuple[int, ...]) -> None:
     signal.set_wakeup_fd(-1)
     for number in own:
         os.close(number)
-    os.setsid()
     control = socket.socket(fileno=fd)
-    rules = Rules(**{name: tuple(value) if isinstance(value, list) else value for name, value in request["rules"].items()})
+    rules = load_rules(request["rules"])
     channel.send(control, {"op": "root"})
     try:
         confine.enter(rules, lambda: keeper.main(control, rules))
-    except confine.Refused as error:
+    except Refused as error:
         channel.send(control, {"op": "refused", "why": str(error)})
     except OSError as error:
         channel.send(control, {"op": "refused", "why": f"{type(error).__name__}: {error}"})

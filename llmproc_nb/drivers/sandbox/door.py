@@ -34,7 +34,7 @@ class Door:
             raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
         async with self._lock:
             if self._family is None or self._family.why:
-                family = Family(self._rules, {})
+                family = Family(self._rules)
                 await family.begin()
                 self._family = family
         shell = await self._family.first()

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from dataclasses import asdict
 from typing import Any
 
 from llmproc_nb.core.errors import ToolError
@@ -30,8 +29,8 @@ WAKE_S = 30.0
 class Family:
     """A keeper and what it keeps. `root` is the first process of the family, from which all others descend."""
 
-    def __init__(self, rules: SandboxRules, env: dict[str, str]) -> None:
-        self.rules, self._env = rules, env
+    def __init__(self, rules: SandboxRules) -> None:
+        self.rules = rules
         self.root = 0
         self.shells: set[LiveShell] = set()
         self.frozen: set[Frozen] = set()
@@ -53,7 +52,7 @@ class Family:
         folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
         rules = self._confinement(folder)
         try:
-            await asyncio.to_thread(ZYGOTE.family, asdict(rules), self._line.other.fileno())
+            await asyncio.to_thread(ZYGOTE.family, rules.dump(), self._line.other.fileno())
             self._line.other.close()
             await asyncio.wait_for(self._ready.wait(), START_S)
         except (OSError, TimeoutError) as error:
@@ -75,8 +74,8 @@ class Family:
             memory_mb=rules.memory_mb,
             disk_mb=rules.disk_mb,
             cpu_s=rules.cpu_s,
-            processes=rules.processes + rules.checkpoints,
-            env={**self._env, **rules.env},
+            processes=rules.processes,
+            env=dict(rules.env),
         )
 
     # shells and copies
@@ -144,10 +143,10 @@ class Family:
         async with self._lock:
             if shell.process is None or self.why:
                 return
-            live = [one.process.inner_pid for one in self.shells if one is not shell and one.process is not None]
-            frozen = [one.process.inner_pid for one in self.frozen if one.process is not None]
+            others = [*(one for one in self.shells if one is not shell), *self.frozen]
+            spared = [one.process.inner_pid for one in others if one.process is not None]
             with contextlib.suppress(OSError):
-                await self.ask({"op": "end", "pid": shell.process.inner_pid, "live": live, "frozen": frozen})
+                await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
                 await self.ask({"op": "drop", "name": shell.area})
 
     def left(self, shell: LiveShell) -> None:
@@ -180,11 +179,9 @@ class Family:
 
     async def measure(self) -> None:
         """Measure what memory the copies have for themselves."""
-        copies = [one for one in self.frozen if one.process is not None]
-        with contextlib.suppress(OSError):
-            answer, _ = await self.ask({"op": "memory", "pids": [one.process.inner_pid for one in copies if one.process is not None]})
-            for frozen, size in zip(copies, answer["private_mb"], strict=True):
-                frozen.memory_mb = size
+        for frozen in tuple(self.frozen):
+            with contextlib.suppress(OSError):
+                await frozen.measure()
 
     def watch(self, shell: LiveShell) -> None:
         """A cell has been running for a while: the keeper shall look at the family's memory."""

@@ -57,6 +57,10 @@ class Frozen:
         """Tell the copy to fork a live shell that has these descriptors."""
         await self._line.send(header, fds=fds)
 
+    async def measure(self) -> None:
+        """Have the copy say what memory it has for itself: nobody else may read that."""
+        await self._line.send({"op": "measure"})
+
     async def close(self) -> None:
         """End the copy; sessions that were woken from it go on."""
         self.end()
@@ -84,6 +88,8 @@ class Frozen:
             return
         if isinstance(message, said.Hello):
             self._greeted.set()
+        elif isinstance(message, said.Size):
+            self.memory_mb = message.mb
         elif isinstance(message, said.Ended):
             self._family.tell(message.pid, message.how)
         else:

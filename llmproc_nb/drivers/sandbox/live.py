@@ -268,6 +268,8 @@ class LiveShell:
             self._check_full()
         elif isinstance(message, said.Done):
             self._done(message)
+        elif isinstance(message, said.Failed) and not self._greeted.is_set():
+            self._cut(message.why)
         elif isinstance(message, said.Hello) and not self._greeted.is_set():
             self._greeted.set()
         elif isinstance(message, said.Answer | said.Kept) and message.n in self._answers:

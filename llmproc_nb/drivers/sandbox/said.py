@@ -66,7 +66,19 @@ class ErrorShown(msgspec.Struct, frozen=True):
     trace: list[str]
 
 
-Said = Hello | Shown | Cleared | Done | Kept | Answer | Ended
+class Size(msgspec.Struct, tag_field="op", tag="size", frozen=True):
+    """What memory a frozen copy has for itself."""
+
+    mb: float
+
+
+class Failed(msgspec.Struct, tag_field="op", tag="failed", frozen=True):
+    """A copy could not become a live shell."""
+
+    why: Short
+
+
+Said = Size | Failed | Hello | Shown | Cleared | Done | Kept | Answer | Ended
 read_said = msgspec.json.Decoder(Said).decode
 read_error = msgspec.json.Decoder(ErrorShown).decode
 read_bundle = msgspec.json.Decoder(dict[Annotated[str, msgspec.Meta(max_length=200)], Any]).decode

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import llmproc_nb
 from llmproc_nb.inside import channel
+from llmproc_nb.inside.rules import environment
 
-ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+OWN = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 SAID_BYTES = 4000
 
 
@@ -38,7 +39,7 @@ class Zygote:
         with self._lock:
             self._begin()
 
-    def family(self, rules: Mapping[str, Any], fd: int) -> None:
+    def family(self, rules: str, fd: int) -> None:
         """Ask for a family whose keeper talks over this descriptor. What becomes of it is told there."""
         with self._lock:
             for last in (False, True):
@@ -73,7 +74,7 @@ class Zygote:
                     stdout=subprocess.DEVNULL,
                     stderr=self._said,
                     pass_fds=(other.fileno(),),
-                    env=_environment(),
+                    env=environment(os.environ, OWN),
                     cwd="/",
                     start_new_session=True,
                 )
@@ -87,11 +88,6 @@ class Zygote:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    return {**kept, "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "utf-8"}
 
 
 ZYGOTE = Zygote()

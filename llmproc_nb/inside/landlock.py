@@ -1,0 +1,134 @@
+"""Landlock: what a process without namespaces of its own may open, and whom any session may signal. System calls by number.
+
+A layer can only narrow what is there, and what is forked keeps all layers: sessions that were forked from one another can open what the
+first of them can, all areas of the family; only signals and abstract sockets are kept apart between them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from llmproc_nb.inside import linux, view
+from llmproc_nb.inside.rules import Refused, Rules
+
+NEEDED = 6
+"""The version that keeps signals and abstract sockets inside (Linux 6.12)."""
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+MAKE_DEVICES = 1 << 6 | 1 << 11
+ALL = (1 << 16) - 1
+ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
+READ = EXECUTE | READ_FILE | READ_DIR
+WRITE = ALL & ~MAKE_DEVICES & ~IOCTL
+TCP, TCP_BIND = 3, 1
+APART = 3  # abstract sockets and signals
+ETC = ("passwd", "group", "nsswitch.conf", "hosts")
+FACTS = [
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/version",
+    "/proc/filesystems",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu",
+]
+KEEPCAPS, DAC_READ_SEARCH, AMBIENT_RAISE = 8, 2, 2
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("files", "net", "scoped")]
+
+
+class _Beneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32)]
+
+
+class _Port(ctypes.Structure):
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
+
+
+def version() -> int:
+    """The version of Landlock of this kernel; 0 where there is none."""
+    try:
+        return linux.syscall("landlock_create_ruleset", None, 0, 1)
+    except OSError:
+        return 0
+
+
+def confine(rules: Rules, areas: str) -> None:
+    """Open nothing from here on but the system to read and the areas to write; no TCP connections; signals only among its own."""
+    if version() < NEEDED:
+        raise Refused(f"Landlock {NEEDED} (Linux 6.12) is needed to keep files and signals apart, this kernel has {version() or 'none'}")
+    ruleset = _made(_Ruleset(ALL, TCP, APART))
+    for path in (*view.shown(rules), *view.links(), *FACTS, *(f"/etc/{name}" for name in (*view.ETC, *ETC))):
+        _allow(ruleset, path, READ)
+    for name in view.DEVICES:
+        _allow(ruleset, f"/dev/{name}", READ_FILE | WRITE_FILE)
+    for path in (areas, *rules.writable):
+        _allow(ruleset, path, WRITE)
+    port = _Port(TCP_BIND, 0)  # a port the kernel chooses
+    linux.syscall("landlock_add_rule", ruleset, 2, ctypes.byref(port), 0)
+    _restrict(ruleset)
+
+
+def part(*, needed: bool) -> None:
+    """A layer of its own for a new session: it can signal nobody who was there before it, nor connect to their abstract sockets."""
+    if version() < NEEDED and not needed:
+        return
+    try:
+        _restrict(_made(_Ruleset(0, 0, APART)))
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise Refused("this session was forked too often from forks; the kernel keeps no more than 16 apart") from None
+
+
+def _made(rules: _Ruleset) -> int:
+    return linux.syscall("landlock_create_ruleset", ctypes.byref(rules), ctypes.sizeof(rules), 0)
+
+
+def _allow(ruleset: int, path: str, allowed: int) -> None:
+    """Allow this below a path; one that is not there needs no permission."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    beneath = _Beneath(allowed if os.path.isdir(path) else allowed & ON_FILES, fd)
+    linux.syscall("landlock_add_rule", ruleset, 1, ctypes.byref(beneath), 0)
+    os.close(fd)
+
+
+def _restrict(ruleset: int) -> None:
+    linux.prctl(linux.NO_NEW_PRIVS, 1)
+    try:
+        linux.syscall("landlock_restrict_self", ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def drop_root(owner: int, rules: Rules) -> None:
+    """Be an ordinary user of one's own. Where Python lies in a folder that only root may enter, one capability stays: to read there.
+
+    It opens nothing that Landlock's rules do not allow as well.
+    """
+    wanted = [*view.shown(rules), rules.folder]
+    linux.prctl(KEEPCAPS, 1)
+    for capability in range(linux.CAP_LAST + 1):
+        if capability != DAC_READ_SEARCH:
+            try:
+                linux.prctl(linux.CAPBSET_DROP, capability)
+            except OSError:  # past the last one of this kernel
+                break
+    os.setgroups([])
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    linux.prctl(linux.DUMPABLE, 1)
+    if all(os.access(path, os.R_OK | os.X_OK) for path in wanted):
+        return linux.drop_capabilities()
+    linux.keep_only(DAC_READ_SEARCH)
+    linux.prctl(linux.AMBIENT, AMBIENT_RAISE, DAC_READ_SEARCH)
+    return None

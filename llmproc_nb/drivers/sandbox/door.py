@@ -28,6 +28,9 @@ class Door:
         self._family: Family | None = None
         self._lock = asyncio.Lock()
 
+    def warm(self) -> None:
+        pass
+
     async def start(self) -> Shell:
         """A fresh session in a working folder that has the program's files only."""
         if sys.platform != "linux":

@@ -5,11 +5,11 @@ Not here: what stands behind them (drivers), the doors of single things (provide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmproc_nb.core.event import Decided, FdOpened, Offered, ToolRan
+from llmproc_nb.core.event import Decided, FdOpened, Offered, ServerRead, ToolRan
 from llmproc_nb.core.fd import LongText, Numbers
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Provider, Settings
@@ -44,6 +44,10 @@ class Recorded(Protocol):
 
     def decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
         """What was decided on this tool call; None where nothing had to be."""
+        ...
+
+    def read(self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None) -> ServerRead | None:
+        """What was read from a server while `lineage` stood on that node; None to ask the server. Raises ReplayMiss."""
         ...
 
     def window(self, model: str) -> int | None:

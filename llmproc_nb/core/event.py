@@ -171,6 +171,20 @@ class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered
     access: dict[str, Literal["read", "write", "admin"]] = {}
 
 
+class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):
+    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) a resource.
+
+    `said` is what was in it: the messages of a prompt, or the parts of a resource in one message.
+    """
+
+    node: str
+    server: str
+    name: str
+    arguments: dict[str, str] | None = None
+    said: tuple[Message, ...] = ()
+    replayed: bool = False
+
+
 class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_opened"):
     """A long text became fd number `number` of its process.
 
@@ -278,6 +292,7 @@ AnyEvent: TypeAlias = (
     | ToolStarted
     | ToolRan
     | Offered
+    | ServerRead
     | FdOpened
     | Decided
     | Sent

@@ -25,7 +25,7 @@ from llmproc_nb.core.loop import OnMain, Run
 from llmproc_nb.core.message import AnyPart, Message, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
 from llmproc_nb.core.said import check_callbacks, message_of
-from llmproc_nb.core.server import Servers, end_servers, renew_tools
+from llmproc_nb.core.server import Connection, Servers, end_servers, renew_tools
 from llmproc_nb.core.standing import Standing
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access, Tool, Toolset
@@ -47,7 +47,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     limiter: Limiter
     settings: Settings
     linked: Mapping[str, Program]
-    servers: Servers | None = None
+    servers: Connection | None = None
 
 
 class Process(Standing):
@@ -99,10 +99,10 @@ class Process(Standing):
         """The programs that can be reached by links, as they were when the first of the family started."""
         return self.loaded.linked
 
-    @property
+    @cached_property
     def servers(self) -> Servers | None:
-        """The MCP servers of the program; a process and its forks share them."""
-        return self.loaded.servers
+        """The MCP servers of the program; a process and its forks share the connection."""
+        return Servers(self, self.loaded.servers) if self.loaded.servers is not None else None
 
     @cached_property
     def turn(self) -> asyncio.Lock:

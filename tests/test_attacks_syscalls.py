@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import sys
 import threading
 import time
@@ -165,7 +166,9 @@ def nap() -> str:
 def restless_child() -> Link:
     """A program that never comes to an end by itself."""
     script = ({"when": ".", "call": [call("nap")]},)
-    return Link(program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(steps=None)))
+    return Link(
+        program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(max_iterations=10**6))
+    )
 
 
 def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -185,6 +188,33 @@ def test_a_child_in_the_background_ends_with_the_seconds_of_the_call_that_began_
     kid = scout.machine.find("kid")
     assert kid.busy
     assert kid.calls[0].result(5).stop_reason == "max_seconds"
+
+
+def test_steps_count_for_the_whole_subtree_and_none_too_many_is_made():
+    split = {"when": "^split$", "call": [call("fork", prompts=list("abcdefgh"))]}
+    scout = scripted(split, {"when": ".", "say": "done"}, tools=["fork"], limits=Limits(steps=5))
+    result = scout.run("split").result()
+    told = json.loads(result.tool_calls[0].result.text)
+    assert [one.get("stopped") for one in told] == [None] * 4 + ["max_total_steps"] * 4
+    assert (result.stop_reason, scout.usage.requests, scout.steps) == ("max_total_steps", 5, 5)
+    again = scout.run("and now?").result()
+    assert (again.stop_reason, again.api_calls) == ("max_total_steps", ())
+
+
+def test_a_child_in_the_background_ends_with_the_steps_of_those_above_it():
+    links = {"kid": restless_child()}
+    scout = scripted(BACKGROUND, {"say": "end"}, tools=["spawn", "wait"], limits=Limits(steps=20), on=machine(SystemClock()), linked=links)
+    assert scout.run("go").result().stop_reason == "end_turn"
+    assert scout.machine.find("kid").calls[0].result(10).stop_reason == "max_total_steps"
+    assert scout.usage.requests == 20
+
+
+def test_max_iterations_counts_the_requests_of_one_call_and_not_those_of_children():
+    split = {"when": "^split$", "call": [call("fork", prompts=["a", "b", "c"])]}
+    scout = scripted(split, {"when": ".", "say": "done"}, tools=["fork"], limits=Limits(max_iterations=2))
+    assert [scout.run("split").result().stop_reason for _ in range(3)] == ["end_turn"] * 3
+    assert scout.usage.requests == 15
+    assert scout.run("split", max_iterations=1).result().stop_reason == "max_steps"
 
 
 def test_killing_a_process_ends_what_forks_of_its_model_left_in_the_background():

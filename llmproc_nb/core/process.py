@@ -56,6 +56,8 @@ class Process(Standing):
     alive = True
     usage = NOTHING
     children = 0
+    steps = 0
+    """The requests that it and everyone below it have made."""
     by_model = False
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
@@ -142,7 +144,7 @@ class Process(Standing):
         check_callbacks(callbacks or {})
         limits = self.program.limits
         if max_iterations is not None:
-            limits = msgspec.structs.replace(limits, steps=max_iterations)
+            limits = msgspec.structs.replace(limits, max_iterations=max_iterations)
         config, parse = self.config, None
         if schema is not None:
             json_schema, parse = self.machine.drivers.schema(schema)

@@ -17,7 +17,7 @@ from machines import events, machine
 from paths import ROOT
 
 from llmproc_nb.api import Machine, Process, Program
-from llmproc_nb.core.approval import Ask, Decision, Scripted
+from llmproc_nb.core.approval import Approval, Ask, Decision, Rule, Scripted
 from llmproc_nb.core.clock import SystemClock
 from llmproc_nb.core.errors import CallStateError, ProgramError, PromptError, ReplayMiss
 from llmproc_nb.core.event import Offered, ServerRead
@@ -401,6 +401,21 @@ def test_in_mode_auto_a_server_is_started_by_the_first_call_that_is_new(tmp_path
     result = scout.run("add").result()
     assert (result.text, result.tool_calls[0].replayed) == ("3", False)
     assert scout.servers.read("t", "today") == (Text(text="rain\nthen sun"),)
+    on.close()
+
+
+def test_in_mode_auto_a_rule_for_a_tool_holds_for_its_alias_before_the_server_is_there(tmp_path):
+    plus = real((ToolWish(name="add", alias="plus"),))
+    script = ({"when": "^hello$", "say": "hello"}, {"when": "^go$", "call": [call("plus", a=1, b=2)]}, {"when": ".", "say": "{{result}}"})
+    rules = Approval(rules=(Rule(tool="t__add", decision="never"),))
+    path = tmp_path / "log.jsonl"
+    on = machine(store=JsonlStore(path))
+    assert program(*script, server=plus).start(machine=on).run("hello").result().text == "hello"
+    on.close()
+    on = machine(recorded=Recording(LogFile(path), "auto"))
+    scout = program(*script, server=plus, approval=rules).start(machine=on)
+    assert scout.run("go").result().tool_calls[0].outcome == "refused"
+    assert scout.servers is not None and scout.servers.door is None
     on.close()
 
 

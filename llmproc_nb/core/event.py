@@ -164,11 +164,15 @@ class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ra
 
 
 class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered"):
-    """The tools that the servers of a process offer from its next call on. `access` is what each needs, by name."""
+    """The tools that the servers of a process offer from its next call on.
+
+    `access` is what each needs, by name; `bases` what those were called that have an alias.
+    """
 
     lineage: str
     tools: tuple[ToolSpec, ...] = ()
     access: dict[str, Literal["read", "write", "admin"]] = {}
+    bases: dict[str, str] = {}
 
 
 class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):

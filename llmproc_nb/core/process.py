@@ -310,9 +310,9 @@ class Process(Standing):
         return tuple(found)
 
     @property
-    def policies(self) -> tuple[Approval, ...]:
-        """The rules that hold for its tool calls: its own, and those of all above it."""
-        return tuple(one.program.approval for one in (self, *self.ancestors) if one.program.approval is not None)
+    def policies(self) -> dict[Process, Approval]:
+        """The rules that hold for its tool calls, by whose they are: its own, and those of all above it."""
+        return {one: one.program.approval for one in (self, *self.ancestors) if one.program.approval is not None}
 
     @property
     def root(self) -> Process:

@@ -198,7 +198,8 @@ def _take(process: Process, offered: Toolset) -> None:
     own = process.tools.filter(lambda tool: tool.name not in before)
     process.put_tools(own.join(offered))
     access = {tool.name: tool.access for tool in offered}
-    process.machine.log.write(Offered, pid=process.pid, lineage=process.lineage, tools=offered.specs, access=access)
+    bases = {tool.name: tool.base for tool in offered if tool.base}
+    process.machine.log.write(Offered, pid=process.pid, lineage=process.lineage, tools=offered.specs, access=access, bases=bases)
 
 
 def _recorded(servers: Connection, event: Offered) -> Toolset:
@@ -209,9 +210,8 @@ def _recorded(servers: Connection, event: Offered) -> Toolset:
         while caller in spec.parameters.get("properties", {}):
             caller += "_"
         function = partial(_late, servers, spec.name, caller)
-        tools.append(
-            Tool(spec=spec, function=function, access=event.access.get(spec.name, "write"), inject={caller: "process"}, timeout_s=None)
-        )
+        known: dict[str, Any] = {"access": event.access.get(spec.name, "write"), "base": event.bases.get(spec.name, "")}
+        tools.append(Tool(spec=spec, function=function, inject={caller: "process"}, timeout_s=None, **known))
     return Toolset(tools)
 
 

@@ -149,7 +149,7 @@ def test_a_spawned_program_has_servers_of_its_own_that_end_with_it(on):
         script=({"call": [call("spawn", prompt="?", program_name="expert")]}, {"say": "{{result}}"}),
     ).start(machine=on)
     assert '"name": "ok"' in boss.run("go").result().text
-    child = on.find("expert")
+    child = boss.spawn("expert")
     pid = os_pid(child)
     fork = child.fork()
     child.kill()
@@ -157,6 +157,59 @@ def test_a_spawned_program_has_servers_of_its_own_that_end_with_it(on):
     assert lives(pid)  # its fork still uses it
     fork.kill()
     until(lambda: not lives(pid))
+
+
+def asks(*calls: dict[str, Any], wait: bool = True, tools: Any = ("spawn",)) -> Program:
+    """A program that spawns an expert with servers, and then makes other calls."""
+
+    def expert(request: Request) -> Any:
+        results = request.head.message.tool_results
+        return results[0].text if results else {"call": [call("t__ok")]}
+
+    first = call("spawn", prompt="?", program_name="expert", **({} if wait else {"wait": False}))
+    linked = {"expert": Link(program=program(expert, server=raw(), name="expert"))}
+    script = (*({"call": [one]} for one in (first, *calls)), {"say": "{{result}}"})
+    wishes = tuple(ToolWish(name=name) for name in tools)
+    return Program(name="boss", provider="scripted", model="script", tools=wishes, linked=linked, script=script)
+
+
+@pytest.mark.parametrize(
+    "boss",
+    [asks(), asks(call("wait", pid="expert"), wait=False, tools=("spawn", "wait"))],
+    ids=["waited for at once", "in the background"],
+)
+def test_servers_of_a_spawned_child_rest_when_it_is_done_and_start_again_when_it_is_asked(on, boss):
+    assert '"name": "ok"' in boss.start(machine=on).run("go").result().text
+    child = on.find("expert")
+    until(lambda: not door(child).info("t").alive)
+    assert (child.alive, child.state, len(child.messages)) == (True, "idle", 5)
+    assert '"name": "ok"' in child.run("once more").result().text
+    pid = os_pid(child)
+    assert lives(pid) and door(child).info("t").starts == 2
+    child.kill()
+    until(lambda: not lives(pid))
+
+
+def test_servers_of_a_child_that_its_parent_may_ask_again_go_on(on):
+    boss = asks(call("wait", pid="expert"), wait=False, tools=("spawn", "wait", "send"))
+    boss.start(machine=on).run("go").result()
+    assert lives(os_pid(on.find("expert")))
+
+
+def test_servers_of_a_child_that_was_stopped_rest_too(on):
+    def expert(request: Request) -> Any:
+        return {"call": [call("t__hangs")]}
+
+    linked = {"expert": Link(program=program(expert, server=raw(), name="expert"))}
+    script = ({"call": [call("spawn", prompt="?", program_name="expert")]}, {"say": "{{result}}"})
+    boss = Program(name="boss", provider="scripted", model="script", tools=("spawn",), linked=linked, script=script).start(machine=on)
+    running = boss.run("go")
+    until(lambda: any(one.name == "expert" and one.head.message.tool_calls for one in on.processes.values()))
+    pid = os_pid(on.find("expert"))
+    running.cancel()
+    assert running.result().stop_reason == "interrupted"
+    until(lambda: not lives(pid))
+    assert on.find("expert").alive
 
 
 def test_what_one_reply_spawns_gets_its_pids_in_order_however_long_its_servers_take(on):

@@ -8,7 +8,7 @@ A file imports only from those before it here (a contract in pyproject.toml hold
     manual · form · gate · program · approval (door)                 what is declared, and who may do what
     event · line · log (door)                                        what happens and is kept
     declaration · difference · record · window                       what a log tells
-    result · call · branch · syscall · link · said · paging · server calls, branches, what a process does to itself
+    result · call · server · branch · syscall · link · said · paging calls, branches, what a process does to itself
     standing · ask · compaction · told · decision · toolrun · loop   one call, from a message to a natural stop
     doors · process · machine                                        what a person holds, and what it runs on
 """

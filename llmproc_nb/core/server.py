@@ -43,6 +43,10 @@ class ServerDoor(Protocol):
 
     async def prompt(self, server: str, name: str, arguments: Mapping[str, str] | None = None) -> tuple[Message, ...]: ...
 
+    def rest(self) -> None:
+        """End them until something is asked of them again. Called on the owner loop, for a process that is done for now."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -164,6 +168,15 @@ def end_servers(process: Process) -> None:
     if servers is None or any(one.alive and one.loaded.servers is servers for one in tuple(machine.processes.values())):
         return
     asyncio.run_coroutine_threadsafe(servers.close(), machine.owner.loop)
+
+
+def rest_servers(process: Process) -> None:
+    """Let the servers of a process that is done rest, unless a fork of it still works with them. Called on the owner loop."""
+    servers = process.loaded.servers
+    if servers is None or servers.door is None:
+        return
+    if not any(one.busy and one.loaded.servers is servers for one in tuple(process.machine.processes.values())):
+        servers.door.rest()
 
 
 def renew_tools(process: Process) -> None:

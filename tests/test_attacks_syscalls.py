@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from machines import machine, scripted
 
+from llmproc_nb.api import Machine
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import until
 from llmproc_nb.core.clock import SystemClock
@@ -26,6 +27,7 @@ from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.jsonl import JsonlStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.rebuild import rebuild
+from llmproc_nb.drivers.replay import Recording, reexecute
 
 
 @pytest.fixture
@@ -199,6 +201,28 @@ def test_steps_count_for_the_whole_subtree_and_none_too_many_is_made():
     assert (result.stop_reason, scout.usage.requests, scout.steps) == ("max_total_steps", 5, 5)
     again = scout.run("and now?").result()
     assert (again.stop_reason, again.api_calls) == ("max_total_steps", ())
+
+
+def test_a_fan_out_that_its_steps_ended_replays_and_is_executed_again(tmp_path):
+    def script(request: Request):
+        words = request.head.message.text
+        made = "split" if words == "split" else words if len(words) == 1 else ""
+        calls = {"split": call("fork", prompts=list("abcd")), "": None}.get(made, call("calculator", expression="1 + 1"))
+        return {"call": [calls]} if calls else "done"
+
+    def run(script: Any, on: Machine) -> tuple[Any, ...]:
+        scout = scripted(script, tools=["fork", "calculator"], limits=Limits(steps=7), on=on)
+        result = scout.run("split").result()
+        children = [(child.head.id, child.usage.requests) for child in scout.machine.children(scout)]
+        return result.stop_reason, scout.steps, scout.head.id, children
+
+    on = machine(store=JsonlStore(tmp_path / "log.jsonl"))
+    live = run(script, on)
+    assert live[:2] == ("max_total_steps", 7) and sum(count for _, count in live[3]) == 6
+    on.close()
+    log = LogFile(tmp_path / "log.jsonl")
+    assert run(lambda request: 1 / 0, machine(recorded=Recording(log))) == live
+    assert "all equal" in str(reexecute(log))
 
 
 def test_a_child_in_the_background_ends_with_the_steps_of_those_above_it():

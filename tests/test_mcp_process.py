@@ -605,14 +605,19 @@ def test_resources_of_servers_stand_in_prompts_of_cells(tmp_path):
 @pytest.mark.parametrize("old", [False, True])
 def test_a_notebook_with_a_resource_in_a_prompt_replays_without_the_server(tmp_path, old):
     path, recording = tmp_path / "reader.toml", tmp_path / "run.jsonl"
-    text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 2
+    text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 3
     path.write_text(text.format(python=sys.executable, script=SCRIPT))
     cells = ("%%agent scout\nToday: @t:today", "%%agent scout\nOn @t:note://day/monday: @t:picture")
+    look = "%%agent scout --dry-run\nCount: @t:note://day/count"
+    count = "%%agent scout\nCount: @t:note://day/count"
 
     def run(mode: str) -> list[Any]:
         with kernel() as front:
             front.run(f"%load_ext llmproc_nb\n%agent --program {path} --mode {mode} --recording {recording}")
             ran = [front.run(cell) for cell in cells]
+            if mode == "replay":  # a dry run takes nothing away and leaves nothing behind
+                assert "1 reads" in front.run(look).data()[0]
+            ran.append(front.run(count))
             return [one.data() if one.status == "ok" else one.error["evalue"] for one in ran]
 
     said = run("record")

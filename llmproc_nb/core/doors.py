@@ -46,8 +46,13 @@ class Recorded(Protocol):
         """What was decided on this tool call; None where nothing had to be."""
         ...
 
-    def read(self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None) -> ServerRead | None:
-        """What was read from a server while `lineage` stood on that node; None to ask the server. Raises ReplayMiss."""
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
+        """What was read from a server while `lineage` stood on that node; None to ask the server. Raises ReplayMiss.
+
+        `dry`: only to see it; the next one who asks gets the same.
+        """
         ...
 
     def window(self, model: str) -> int | None:

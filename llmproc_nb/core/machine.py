@@ -323,9 +323,9 @@ class Machine:
     def recorded_offer(self, lineage: str, call: int) -> Offered | None:
         return self.recorded.offered(lineage, call) if self.recorded is not None and self.recorded.mode != "record" else None
 
-    def recorded_read(self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None) -> ServerRead | None:
-        """What was read from a server, as it was when this was recorded."""
-        return self.recorded.read(lineage, node_id, server, name, arguments) if self.recorded else None
+    def recorded_read(self, process: Process, server: str, name: str, arguments: Mapping[str, str] | None, dry: bool) -> ServerRead | None:
+        """What was read from a server where a process stands, as it was when this was recorded."""
+        return self.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry) if self.recorded else None
 
     def recorded_decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
         return self.recorded.decision(node_id, position, lineage) if self.recorded else None

@@ -110,9 +110,9 @@ class Servers:
         """What a server has to read. Raises PromptError."""
         return self._ask("resources", server)  # type: ignore[no-any-return]
 
-    def read(self, server: str, resource: str) -> ResultParts:
-        """What is in a resource, by its uri or its name. Raises PromptError."""
-        (message,) = self._read(server, resource, None, lambda: (user(self._ask("read", server, resource)),))
+    def read(self, server: str, resource: str, *, dry: bool = False) -> ResultParts:
+        """What is in a resource, by its uri or its name; `dry`: for a look, which is not written down. Raises PromptError."""
+        (message,) = self._read(server, resource, None, lambda: (user(self._ask("read", server, resource)),), dry=dry)
         return message.parts  # type: ignore[return-value]  # they were put there as these parts
 
     def prompts(self, server: str) -> tuple[Any, ...]:
@@ -125,12 +125,14 @@ class Servers:
         return self._read(server, name, given, lambda: self._ask("prompt", server, name, given))
 
     def _read(
-        self, server: str, name: str, arguments: dict[str, str] | None, ask: Callable[[], tuple[Message, ...]]
+        self, server: str, name: str, arguments: dict[str, str] | None, ask: Callable[[], tuple[Message, ...]], *, dry: bool = False
     ) -> tuple[Message, ...]:
         """What is read from a server, or was read when this was recorded; written down either way."""
         process, machine, node = self._process, self._connection.machine, self._process.head.id
-        known = machine.recorded_read(process.lineage, node, server, name, arguments)
-        said = cleaned(ask()) if known is None else known.said
+        known = machine.recorded_read(process, server, name, arguments, dry)
+        said: tuple[Message, ...] = cleaned(ask()) if known is None else known.said
+        if dry:
+            return said
         fields = {"node": node, "server": server, "name": name, "arguments": arguments, "said": said, "replayed": known is not None}
         machine.log.write(ServerRead, pid=process.pid, cell=machine.current_cell(), **fields)
         return said

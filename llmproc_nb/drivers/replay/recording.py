@@ -143,7 +143,9 @@ class Recording:
         """The tools that the servers of a process offered when its call number `call` (from 0) began."""
         return next((event for before, event in reversed(self._offered.get(lineage, [])) if before <= call), None)
 
-    def read(self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None) -> ServerRead | None:
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
         """What was read from a server by the process that stood there, one time after the other; None to ask the server.
 
         Raises ReplayMiss in mode replay for what was never read; what was read elsewhere tells more: which message differs by it.
@@ -154,7 +156,8 @@ class Recording:
         anywhere = self._reads.get(source, [])
         found = [event for *place, event in anywhere if place == [lineage, node_id]]
         given = self._reads_given.get((lineage, node_id, source), 0)
-        self._reads_given[lineage, node_id, source] = given + 1
+        if not dry:
+            self._reads_given[lineage, node_id, source] = given + 1
         if given < len(found):
             return found[given]
         if self.mode == "auto":

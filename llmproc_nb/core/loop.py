@@ -23,7 +23,7 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import Called, CodeRan, Replied, Stopped
 from llmproc_nb.core.fan import Fan
-from llmproc_nb.core.gate import limit_reached
+from llmproc_nb.core.gate import take_step
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.message import Message, ToolCall, clean, user
 from llmproc_nb.core.paging import open_references, paged_input
@@ -154,8 +154,9 @@ class Run(Told):
         for step in range(10**9):
             self.check_log()
             self._read_inbox()
-            stop = limit_reached(self.process, self.limits, steps=step, seconds=self._used_s())
-            stop = "max_seconds" if stop is None and self._left_s() == 0 else stop
+            if self._left_s() == 0:
+                return "max_seconds"
+            stop = take_step(self.process, self.limits, iteration=step, seconds=self._used_s())
             if stop is not None:
                 return stop
             try:

@@ -28,6 +28,16 @@ def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def clear(path: str) -> None:
+    """Remove all that is in an area or a snapshot. The folder itself stays: frozen copies may have it mounted, and need it to mount another."""
+    for name in os.listdir(path) if os.path.isdir(path) else ():
+        inner = os.path.join(path, name)
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            shutil.rmtree(inner, ignore_errors=True)
+        else:
+            os.unlink(inner)
+
+
 def copy(source: str, target: str, before: Copied | None = None, before_path: str = "") -> Copied:
     """Copy an area, linking what did not change since `before`, a snapshot at `before_path`. Raises OSError where there is no room."""
     made = Copied()

@@ -1,11 +1,13 @@
-"""Copies of a live shell: a frozen one is forked between two cells and waits; woken, it forks again, and that process goes on as a live one.
+"""Copies of a live shell: a frozen one is forked between two cells and waits; woken, it forks again, and that process goes on live.
 
 What a fork cannot take along is said: other threads, subprocesses, sockets and pipes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -24,24 +26,25 @@ def keep(state: State, n: int, fds: list[int]) -> None:
     """Fork a frozen copy. In the process that asked it comes back at once; in a copy only when that was woken, as a live shell."""
     outlet.flush()
     _reap(state)
-    notes = left_behind(state)
+    chance = random.getstate()
     pid = os.fork()
     if pid == 0:
-        freeze(state, fds[0])
+        freeze(state, fds[0], chance)
         return
     state.kept.append(pid)
     channel.close_all(fds)
-    state.out.say({"op": "kept", "n": n, "notes": notes})
+    state.out.say({"op": "kept", "n": n})
 
 
-def freeze(state: State, fd: int) -> None:
-    """Wait as a copy. Comes back in each process that is to go on from here."""
+def freeze(state: State, fd: int, chance: Any) -> None:
+    """Wait as a copy. Comes back in each process that is to go on from here, with the same state of `random`: Python reseeds it in forks."""
     os.setsid()
     state.running = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     state.out.sock.close()
     _silence()
     files = openfiles.remember(state.area, fd)
+    folder = _folder()
     state.kept = []
     waiting = socket.socket(fileno=fd)
     state.out = outlet.Outlet(waiting)
@@ -60,7 +63,9 @@ def freeze(state: State, fd: int) -> None:
         if pid == 0:
             signal.signal(signal.SIGCHLD, before)
             waiting.close()
-            go_on(state, header, fds, files)
+            go_on(state, header, fds, files, folder)
+            random.setstate(chance)
+            state.ready()
             return
         children.add(pid)
         channel.close_all(fds)
@@ -75,7 +80,7 @@ def _tell_ends(state: State, children: set[int]) -> None:
             state.out.say({"op": "ended", "pid": pid, "how": kin.how(status)})
 
 
-def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[openfiles.File]) -> None:
+def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[openfiles.File], folder: str) -> None:
     """Become a live shell: a socket, pipes and an area of its own."""
     os.setsid()
     state.adopt(fds[:3])
@@ -86,12 +91,20 @@ def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[open
         state.out.say({"op": "failed", "why": str(error)[:1000]})
         os._exit(1)
     moved = {before: state.area}
+    with contextlib.suppress(OSError):
+        os.chdir(_moved(folder, moved))
     openfiles.reopen(files, moved)
     if tempfile.tempdir is not None:
         tempfile.tempdir = _moved(tempfile.tempdir, moved)
     sys.path[:] = [_moved(path, moved) for path in sys.path]
     renew_loop()
-    state.ready()
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # code took it away
+        return ""
 
 
 def _moved(path: str, moved: dict[str, str]) -> str:
@@ -116,7 +129,7 @@ def left_behind(state: State) -> list[str]:
         notes.append(f"{len(others)} thread{'s' * (len(others) != 1)} ({', '.join(others[:5])}) that no copy of this state has")
     children = [pid for pid in _children() if pid not in state.kept]
     if children:
-        notes.append(f"{len(children)} subprocess{'es' * (len(children) != 1)} that go on in this session only")
+        notes.append(f"{len(children)} subprocess{'es that go' if len(children) != 1 else ' that goes'} on in this session only")
     return notes + openfiles.left_behind(state.area, _own_fds(state))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import os
 import subprocess
 import sys
 import warnings
@@ -25,6 +26,8 @@ from traitlets.config import Config
 from llmproc_nb.inside import frame, outlet
 from llmproc_nb.inside.bundle import clean_bundle, clean_text
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+LAST_FRAMES = 3
 PROGRAMS = ("bash", "sh", "perl", "ruby", "python3", "python")
 NO_INPUT = "input() cannot ask anybody here: no person is at this session. Set the value in the code instead."
 NO_EXIT = "This session goes on: exit, quit and sys.exit do not end it."
@@ -104,7 +107,7 @@ class Interpreter(InteractiveShell):
             return
         import json
 
-        trace = [clean_text(str(line)) for line in stb]
+        trace = short([clean_text(str(line)) for line in stb])
         if isinstance(evalue, SystemExit):
             trace = [f"SystemExit: {clean_text(str(evalue))}", NO_EXIT]
         try:
@@ -179,6 +182,17 @@ def _after_options(line: str, name: str) -> str:
     while at < len(words) and words[at].startswith("--"):
         at += 2 if words[at] in ("--out", "--err") else 1
     return " ".join([*words[:at], name, *words[at:]])
+
+
+def short(trace: list[str]) -> list[str]:
+    """The frames of the cells, and the last few of what they called; nothing of our own."""
+    trace = [part for part in trace if not part.startswith(f"File {HERE}")]
+    others = [at for at, part in enumerate(trace) if part.startswith("File ")]
+    gone = set(others[1:-LAST_FRAMES])
+    kept = [part for at, part in enumerate(trace) if at not in gone]
+    if gone:
+        kept.insert(others[0] + 1, f"[{len(gone)} frames of libraries left out]")
+    return kept
 
 
 def no_input(*_: Any, **__: Any) -> NoReturn:

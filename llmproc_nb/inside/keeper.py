@@ -61,8 +61,9 @@ class Keeper:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._own = (self._control.fileno(), wake, waker)
         channel.send(self._control, {"op": "ready"})
+        ends: list[Any] = [self._control, wake]
         while True:
-            ready, _, _ = select.select([self._control, wake], [], [], WATCH_S if self._watching else None)
+            ready, _, _ = select.select(ends, [], [], WATCH_S if self._watching else None)
             if wake in ready:
                 os.read(wake, 4096)
                 self._reap()
@@ -122,7 +123,7 @@ class Keeper:
 
     def _drop(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         self._snapshots.pop(request["name"], None)
-        area.remove(self._path(request["name"]))
+        area.clear(self._path(request["name"]))
         return {}
 
     def _watch(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

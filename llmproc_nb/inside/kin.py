@@ -5,6 +5,7 @@ In the tier with namespaces /proc shows the family only; elsewhere it is what de
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -61,10 +62,8 @@ def end_all() -> None:
 
 def kill(pid: int) -> None:
     """SIGKILL, where there is still somebody."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def how(status: int) -> str:

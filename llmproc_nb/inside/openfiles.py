@@ -5,11 +5,16 @@ A file whose name is gone gets a private copy of its content; sockets and pipes 
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
+import select
 import stat
 from dataclasses import dataclass
+from typing import Any
 
 MOST_BYTES = 1 << 26
+MOST_OPEN = 1024
 
 
 @dataclass
@@ -23,15 +28,30 @@ class File:
     inherits: bool
 
 
+class _Map(mmap.mmap):
+    """A memory map that is taken note of: to look through all of a process's memory after each cell would take too long."""
+
+    made = 0
+
+    def __new__(cls, *arguments: Any, **fields: Any) -> Any:
+        _Map.made += 1
+        return super().__new__(cls, *arguments, **fields)
+
+
+def watch_maps() -> None:
+    """Take note of memory maps from now on."""
+    mmap.mmap = _Map  # type: ignore[misc]
+
+
 def left_behind(area: str, own: set[int]) -> list[str]:
     """Which open things no copy has, in words."""
     sockets = pipes = 0
-    for fd, target in _all():
+    for fd, kind in _all():
         if fd not in own:
-            sockets += target.startswith("socket:")
-            pipes += target.startswith("pipe:")
+            sockets += stat.S_ISSOCK(kind)
+            pipes += stat.S_ISFIFO(kind)
     notes = [f"{count} open {name}{'s' * (count != 1)}" for count, name in ((sockets, "socket"), (pipes, "pipe")) if count]
-    mapped = _mapped(area)
+    mapped = _mapped(area) if _Map.made else []
     if mapped:
         notes.append(f"memory maps that are shared with {', '.join(mapped[:3])}")
     return [f"{' and '.join(notes)}, which no copy of this state has for itself"] if notes else []
@@ -39,22 +59,24 @@ def left_behind(area: str, own: set[int]) -> list[str]:
 
 def remember(area: str, own: int) -> list[File]:
     """In a copy: what is open below the area, to be opened again; everything that cannot be is cut off now."""
-    found = []
-    for fd, target in _all():
-        if fd in (own, 0, 1, 2):
-            continue
-        try:
-            kind = os.fstat(fd).st_mode
-        except OSError:
+    found, unnamed = [], []
+    open_files = []
+    for fd, kind in _all():
+        if fd == own:
             continue
         if stat.S_ISSOCK(kind) or stat.S_ISFIFO(kind):
             _cut_off(fd)
-        elif stat.S_ISREG(kind) and (target == area or target.startswith(area + "/")):
-            flags, place = _place(fd)
-            if target.endswith(" (deleted)"):
-                _own_copy(fd, flags, place, area)
-            else:
-                found.append(File(fd, target, flags, place, os.get_inheritable(fd)))
+        elif stat.S_ISREG(kind):
+            open_files.append(fd)
+    paths = _paths(open_files, area)
+    for fd in open_files:
+        flags, place = fcntl.fcntl(fd, fcntl.F_GETFL), os.lseek(fd, 0, os.SEEK_CUR)
+        if not os.fstat(fd).st_nlink:
+            unnamed.append((fd, flags, place))
+        elif fd in paths:
+            found.append(File(fd, paths[fd], flags, place, os.get_inheritable(fd)))
+    for fd, _, place in unnamed:
+        _own_copy(fd, place, area)
     return found
 
 
@@ -75,20 +97,51 @@ def reopen(files: list[File], moved: dict[str, str]) -> None:
         os.close(fd)
 
 
-def _all() -> list[tuple[int, str]]:
+def _all() -> list[tuple[int, int]]:
+    """What is open beyond the first three, with its kind."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # this tier shows no /proc
+        every = select.poll()
+        for fd in range(MOST_OPEN):
+            every.register(fd, 0)
+        numbers = sorted(set(range(MOST_OPEN)) - {fd for fd, what in every.poll(0) if what & select.POLLNVAL})
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for fd in numbers:
         try:
-            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
+            if fd > 2:
+                found.append((fd, os.fstat(fd).st_mode))
         except OSError:
             continue
     return found
 
 
-def _place(fd: int) -> tuple[int, int]:
-    with open(f"/proc/self/fdinfo/{fd}") as file:
-        fields = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
-    return int(fields["flags"].strip(), 8), int(fields["pos"])
+def _paths(fds: list[int], area: str) -> dict[int, str]:
+    """The paths of open files, for those that are in the area."""
+    try:
+        paths = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in fds}
+    except OSError:
+        paths = _searched(fds, area)
+    return {fd: path for fd, path in paths.items() if path.startswith(area + "/")}
+
+
+def _searched(fds: list[int], area: str) -> dict[int, str]:
+    """The same where /proc is not shown: the area is searched for them."""
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for fd in fds:
+        found = os.fstat(fd)
+        wanted.setdefault((found.st_dev, found.st_ino), []).append(fd)
+    paths = {}
+    for folder, _, names in os.walk(area) if wanted else ():
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            for fd in wanted.get((found.st_dev, found.st_ino), []):
+                paths[fd] = path
+    return paths
 
 
 def _cut_off(fd: int) -> None:
@@ -97,10 +150,10 @@ def _cut_off(fd: int) -> None:
     os.close(nowhere)
 
 
-def _own_copy(fd: int, flags: int, place: int, area: str) -> None:
+def _own_copy(fd: int, place: int, area: str) -> None:
     """A file without a name: its content, in a file of the copy's own."""
     size = os.fstat(fd).st_size
-    if size > MOST_BYTES:
+    if size > MOST_BYTES or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
         _cut_off(fd)
         return
     try:
@@ -108,14 +161,13 @@ def _own_copy(fd: int, flags: int, place: int, area: str) -> None:
     except OSError:
         _cut_off(fd)
         return
-    source = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
     at = 0
     while at < size:
-        sent = os.sendfile(new, source, at, size - at)
-        if not sent:
+        part = os.pread(fd, min(size - at, 1 << 20), at)
+        if not part:
             break
-        at += sent
-    os.close(source)
+        os.write(new, part)
+        at += len(part)
     os.lseek(new, place, os.SEEK_SET)
     os.dup2(new, fd, inheritable=os.get_inheritable(fd))
     os.close(new)

@@ -13,9 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
-from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, outlet, variables
+from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, openfiles, outlet, variables
 from llmproc_nb.inside.outlet import Outlet
 from llmproc_nb.inside.rules import Rules
 
@@ -26,6 +26,10 @@ WARM_UP = (
     "import asyncio\nawait asyncio.sleep(0)",
 )
 """What is slow the first time: tracebacks, tables, figures, loops."""
+
+
+Work: TypeAlias = "Callable[[State, dict[str, Any], bytes], tuple[dict[str, Any], bytes]]"
+"""Does what a request asks: what to say, and data."""
 
 
 class State:
@@ -73,6 +77,7 @@ _INTERPRETER: list[interpreter.Interpreter] = []
 def prepare() -> None:
     """In the zygote: make the interpreter, and let it do once what is slow the first time."""
     outlet.streams()
+    openfiles.watch_maps()
     shell = interpreter.make()
     for code in WARM_UP:
         shell.run_cell(code, store_history=False)
@@ -141,6 +146,7 @@ def run(state: State, n: int, code: str) -> None:
             "n": n,
             "status": _status(error),
             "cpu_s": round(time.process_time() - began + _children_cpu() - before, 6),
+            "notes": frozen.left_behind(state),
             "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
         }
     )
@@ -157,9 +163,7 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def ask(
-    state: State, work: Callable[[State, dict[str, Any], bytes], tuple[dict[str, Any], bytes]], header: dict[str, Any], body: bytes
-) -> None:
+def ask(state: State, work: Work, header: dict[str, Any], body: bytes) -> None:
     """Answer a question about the state; what goes wrong is the answer."""
     try:
         said, data = work(state, header, body)

@@ -19,7 +19,8 @@ import time
 from typing import Any
 
 from llmproc_nb.inside import channel, confine, keeper, shell
-from llmproc_nb.inside.rules import Refused, load as load_rules
+from llmproc_nb.inside.rules import Refused
+from llmproc_nb.inside.rules import load as load_rules
 
 LAST_WAIT_S = 5.0
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
@@ -35,8 +36,9 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     load()
     folders: dict[int, str] = {}
+    ends: list[Any] = [control, wake]
     while True:
-        ready, _, _ = select.select([control, wake], [], [])
+        ready, _, _ = select.select(ends, [], [])
         if wake in ready:
             os.read(wake, 4096)
             reap(folders)

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules, Shell
 from llmproc_nb.drivers.sandbox.family import Family
+from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 
 
 def make(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> SandboxDoor:
-    """The door for these rules. `base_dir` is what `files` are relative to; of `environ` only what is harmless gets into a sandbox."""
-    threading.Thread(target=ZYGOTE.begin, name="sandbox zygote", daemon=True).start()
-    return Door(rules, base_dir, environ)
+    """The door for these rules. `base_dir` is what `files` are relative to; of `environ` only what is harmless gets into a sandbox.
+
+    The first one has the zygote started, in the background; on a loop also a first family is made, so that it waits.
+    """
+    if sys.platform == "linux":
+        ZYGOTE.environ = environ
+        threading.Thread(target=ZYGOTE.begin, name="sandbox zygote", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # not on a loop
+            pool().warm(rules)
+    return Door(rules, base_dir)
 
 
 class Door:
     """The native sandboxes of one family."""
 
-    def __init__(self, rules: SandboxRules, base_dir: Path, environ: Mapping[str, str]) -> None:
-        self._rules, self._base_dir, self._environ = rules, base_dir, environ
+    def __init__(self, rules: SandboxRules, base_dir: Path) -> None:
+        self._rules, self._base_dir = rules, base_dir
         self._family: Family | None = None
         self._lock = asyncio.Lock()
 
@@ -32,26 +41,37 @@ class Door:
         pass
 
     async def start(self) -> Shell:
-        """A fresh session in a working folder that has the program's files only."""
+        """A fresh session that has the program's files."""
         if sys.platform != "linux":
             raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
+        files = await asyncio.to_thread(lambda: list(_files(self._base_dir, self._rules.files)))
         async with self._lock:
             if self._family is None or self._family.why:
-                family = Family(self._rules)
-                await family.begin()
-                self._family = family
-        shell = await self._family.first()
-        for name in self._rules.files:
-            await shell.write_file(Path(name).name, await asyncio.to_thread(self._file, name))
+                self._family, shell = await pool().take(self._rules)
+            else:
+                shell = await self._family.first()
+        for name, path in files:
+            await shell.write_file(name, await asyncio.to_thread(path.read_bytes))
         return shell
-
-    def _file(self, name: str) -> bytes:
-        try:
-            return (self._base_dir / name).read_bytes()
-        except OSError as error:
-            raise ToolError(f"{name} cannot be read: {error.strerror}", place="[sandbox] files") from error
 
     async def close(self) -> None:
         """End the family."""
-        if self._family is not None:
-            await self._family.close()
+        async with self._lock:
+            if self._family is not None:
+                await self._family.close()
+
+
+def _files(base: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """The files that patterns name, each with its path in the working folder. Raises ToolError where one names nothing, or leads out."""
+    root = base.resolve()
+    for pattern in patterns:
+        found = [base / pattern] if (base / pattern).exists() else sorted(base.glob(pattern))
+        inside = [path for start in found for path in (sorted(start.rglob("*")) if start.is_dir() else [start]) if path.is_file()]
+        if not inside:
+            raise ToolError(f"there is no file {pattern}", place="[sandbox] files", right=f"it is relative to {base.name or 'the program'}")
+        for path in inside:
+            try:
+                yield str(path.relative_to(base)), path
+                path.resolve().relative_to(root)
+            except ValueError:
+                raise ToolError(f"{pattern} leads out of the program's folder", place="[sandbox] files", right="it stays inside") from None

@@ -87,7 +87,7 @@ class Family:
             try:
                 await self.ask({"op": "shell", "area": shell.area}, shell.fds)
                 shell.given()
-                await shell.greeted(WAKE_S)
+                await shell.greeted(WAKE_S, "a sandbox did not start")
             except OSError as error:
                 raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
             self.shells.add(shell)
@@ -129,7 +129,7 @@ class Family:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"]}, (*shell.fds, *mounts))
                 shell.given()
-                await shell.greeted(WAKE_S)
+                await shell.greeted(WAKE_S, "the copy cannot be woken")
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
             finally:
@@ -143,7 +143,7 @@ class Family:
         async with self._lock:
             if shell.process is None or self.why:
                 return
-            others = [*(one for one in self.shells if one is not shell), *self.frozen]
+            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
             spared = [one.process.inner_pid for one in others if one.process is not None]
             with contextlib.suppress(OSError):
                 await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
@@ -256,9 +256,8 @@ class Family:
             )
 
     def _cut(self, why: str) -> None:
-        self._over(
-            ZYGOTE.last_words()[-500:] or f"the keeper of the family is gone: {why}" if not self.root else f"its keeper is gone: {why}"
-        )
+        words = "" if self.root else ZYGOTE.last_words()[-500:]
+        self._over(words or f"the keeper of the family is gone: {why}")
 
     def _over(self, why: str) -> None:
         self.why = self.why or why

@@ -61,10 +61,8 @@ class Line:
             start = start[socket.send_fds(self._socket, [start], list(fds)) :]
         if len(body) < AT_ONCE:
             start += body
-        try:
+        with contextlib.suppress(BlockingIOError):
             start = start[self._socket.send(start) if start else 0 :]
-        except BlockingIOError:
-            pass
         if start:
             await self._loop.sock_sendall(self._socket, start)
         if len(body) >= AT_ONCE:

@@ -39,7 +39,8 @@ class Cell:
         self.n, self.outputs = n, outputs
         self.done: said.Done | None = None
         self.over = asyncio.Event()
-        self.full = asyncio.Event()
+        self.halt = asyncio.Event()
+        self.asked = False
 
 
 class LiveShell:
@@ -72,8 +73,8 @@ class LiveShell:
         self._line.other.close()
         self._texts.given()
 
-    async def greeted(self, timeout_s: float) -> None:
-        """Wait for the process to say that it is there. Raises ToolError."""
+    async def greeted(self, timeout_s: float, what: str) -> None:
+        """Wait for the process to say that it is there. Raises ToolError, which begins with `what`."""
         try:
             await asyncio.wait_for(self._greeted.wait(), timeout_s)
             if self.why:
@@ -82,7 +83,7 @@ class LiveShell:
         except (TimeoutError, OSError) as error:
             self._line.close()
             self._texts.close()
-            raise ToolError(f"a sandbox did not start: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
+            raise ToolError(f"{what}: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
 
     # what the door offers
 
@@ -117,6 +118,14 @@ class LiveShell:
                 cpu_s=done.cpu_s if done else 0.0,
                 memory_mb=done.memory_mb if done else 0.0,
             )
+
+    async def interrupt(self) -> None:
+        """Stop the cell that runs, or is about to."""
+        if self._cell is None:
+            await asyncio.sleep(0)  # the task that runs it has not come to it yet
+        if self._cell is not None:
+            self._cell.asked = True
+            self._cell.halt.set()
 
     async def keep(self) -> Checkpoint | None:
         """A frozen copy."""
@@ -173,24 +182,23 @@ class LiveShell:
 
     async def _through(self, cell: Cell, code: str, timeout_s: float) -> tuple[Any, list[str]]:
         """Send a cell and wait for its end: status and notes."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
         send = asyncio.ensure_future(self._line.send({"op": "run", "n": cell.n}, code.encode("utf-8", "replace")))
         try:
-            await _first(cell.over, cell.full, end - loop.time())
+            await _first(cell.over, cell.halt, timeout_s)
+            stopped = not cell.over.is_set()
+            if stopped:
+                await self._stop(cell)
         except asyncio.CancelledError:
             await asyncio.shield(self._stop(cell))
             raise
         finally:
-            if not send.done():
-                send.cancel()
+            send.cancel()
             await asyncio.gather(send, return_exceptions=True)
-        if cell.over.is_set():
+        if not stopped:
             return await self._how(cell, [])
-        if cell.full.is_set():
-            await self._stop(cell)
-            return await self._how(cell, [f"The cell was stopped: {cell.outputs.full}. What came until then is kept."])
-        await self._stop(cell)
+        if cell.asked or cell.outputs.full:
+            full = [f"The cell was stopped: {cell.outputs.full}. What came until then is kept."] if cell.outputs.full else []
+            return await self._how(cell, full)
         status, notes = await self._how(cell, [f"The cell was stopped after {timeout_s:g} s."])
         return ("timed_out" if cell.done is not None else status), notes
 
@@ -199,9 +207,9 @@ class LiveShell:
         if cell.outputs.full and not notes:
             notes = [f"Not all output is here: {cell.outputs.full}."]
         if cell.done is not None:
-            return cell.done.status, notes
+            return ("interrupted" if cell.asked else cell.done.status), notes
         reason = await self._family.reason(self, REASON_S)
-        self.why = self.why if not reason else reason
+        self.why = reason or self.why
         return "died", [*notes, f"The session ended with this cell: {self.why}. Its variables are lost."]
 
     async def _stop(self, cell: Cell) -> None:
@@ -293,7 +301,7 @@ class LiveShell:
 
     def _check_full(self) -> None:
         if self._cell is not None and self._cell.outputs.full:
-            self._cell.full.set()
+            self._cell.halt.set()
 
     # its end
 

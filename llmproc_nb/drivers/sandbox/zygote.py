@@ -10,9 +10,8 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import llmproc_nb
 from llmproc_nb.inside import channel
 from llmproc_nb.inside.rules import environment
 
@@ -28,6 +27,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._said: IO[bytes] | None = None
+        self.environ: Mapping[str, str] = os.environ
 
     @property
     def pid(self) -> int:
@@ -64,8 +64,8 @@ class Zygote:
             self._end()
         if self._socket is None:
             ours, other = socket.socketpair()
-            self._said = tempfile.TemporaryFile()
-            root = str(Path(llmproc_nb.__file__).resolve().parent.parent)
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115
+            root = str(Path(__file__).resolve().parents[3])
             code = f"import sys; sys.path.insert(0, {root!r}); from llmproc_nb.inside import zygote; zygote.main({other.fileno()})"
             with other:
                 self._process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Zygote:
                     stdout=subprocess.DEVNULL,
                     stderr=self._said,
                     pass_fds=(other.fileno(),),
-                    env=environment(os.environ, OWN),
+                    env=environment(self.environ, OWN),
                     cwd="/",
                     start_new_session=True,
                 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
-from kernels import Kernel, error, ok
+from kernels import Kernel, Ran, ok
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
 
@@ -34,6 +35,12 @@ def kernel():
     ok(made.run("%%agent scout -p coder\nx = 41", timeout_s=60))
     yield made
     made.close()
+
+
+def failed(ran: Ran) -> dict[str, Any]:
+    """The error of a run, which must have failed."""
+    assert ran.status == "error" and ran.error is not None
+    return ran.error
 
 
 def test_a_person_works_in_the_namespace_of_the_model(kernel):
@@ -66,7 +73,7 @@ def test_a_figure_and_a_table_stand_open_in_the_cell_of_the_agent(kernel):
 
 
 def test_code_that_raises_makes_the_cell_fail_with_its_own_traceback(kernel):
-    raised = error(kernel.run("%%sandbox\nx = 1\nx / 0"))
+    raised = failed(kernel.run("%%sandbox\nx = 1\nx / 0"))
     assert raised["ename"] == "CodeError" and raised["evalue"] == "ZeroDivisionError: division by zero"
     assert "----> 2 x / 0" in "\n".join(raised["traceback"])
     assert ok(kernel.run("%%sandbox\nx")).data() == ["1"]
@@ -80,13 +87,13 @@ def test_an_interrupt_reaches_the_code_and_the_variables_stay(kernel):
 
 
 def test_a_timeout_stops_the_code(kernel):
-    raised = error(kernel.run("%%sandbox --timeout 0.5\nwhile True: pass"))
+    raised = failed(kernel.run("%%sandbox --timeout 0.5\nwhile True: pass"))
     assert raised["evalue"] == "the code was stopped after 1 s"
 
 
 def test_a_death_takes_back_its_own_cell_only(kernel):
     ok(kernel.run("%%sandbox\nz = 7"))
-    raised = error(kernel.run("%%sandbox\nz = 8\nimport os; os.kill(os.getpid(), 9)"))
+    raised = failed(kernel.run("%%sandbox\nz = 8\nimport os; os.kill(os.getpid(), 9)"))
     assert raised["evalue"] == "the code was ended by the death of its process"
     assert ok(kernel.run("%%sandbox\nz")).data() == ["7"]
 
@@ -95,8 +102,8 @@ def test_frames_and_plain_data_come_out(kernel):
     ok(kernel.run("%%sandbox\nresult = df.assign(c=df.a * 2)\nfacts = {'n': 3, 'names': ['x']}"))
     ok(kernel.run("%sandbox pull result facts"))
     assert ok(kernel.run("(result.c.tolist(), facts)")).data() == ["([2, 4, 6], {'n': 3, 'names': ['x']})"]
-    assert "no plain data" in error(kernel.run("%sandbox push script"))["evalue"]
-    assert "there is no variable 'nothing'" in error(kernel.run("%sandbox pull nothing"))["evalue"]
+    assert "no plain data" in failed(kernel.run("%sandbox push script"))["evalue"]
+    assert "there is no variable 'nothing'" in failed(kernel.run("%sandbox pull nothing"))["evalue"]
 
 
 def test_what_there_is_can_be_looked_at(kernel):
@@ -137,7 +144,7 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
 
 
 def test_wrong_words_are_told_in_one_line(kernel):
-    assert "'nonsense' is nothing %sandbox does" in error(kernel.run("%sandbox nonsense"))["evalue"]
-    assert "no variable is named" in error(kernel.run("%sandbox push"))["evalue"]
-    assert "no notebook's file" in error(kernel.run("%sandbox notebook x.txt"))["evalue"]
-    assert "there is no process 'nobody'" in error(kernel.run("%%sandbox nobody\n1"))["evalue"]
+    assert "'nonsense' is nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
+    assert "no variable is named" in failed(kernel.run("%sandbox push"))["evalue"]
+    assert "no notebook's file" in failed(kernel.run("%sandbox notebook x.txt"))["evalue"]
+    assert "there is no process 'nobody'" in failed(kernel.run("%%sandbox nobody\n1"))["evalue"]

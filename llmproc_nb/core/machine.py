@@ -64,6 +64,8 @@ class Machine:
         self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
         self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
         self.families: dict[int, Family] = {}
+        self.shorter: dict[str, str] = {}
+        """The ends of shorter branches, and the nodes whose paths they are."""
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
         self.servers: list[Connection] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.program import Program
-from llmproc_nb.core.sandbox import Output, OutputReader, Ran, SandboxDoor
+from llmproc_nb.core.sandbox import Look, Output, OutputReader, Ran, SandboxDoor, Variable
 from llmproc_nb.drivers.table import LateDrivers
 
 
@@ -63,6 +63,10 @@ class PlainShell:
             raise ToolError(f"there is no variable {name!r}")
         return self.space[name]
 
+    async def look(self) -> Look:
+        names = [name for name in self.space if not name.startswith("_")]
+        return Look(variables=tuple(Variable(name=name, kind=type(self.space[name]).__name__) for name in names))
+
     async def write_file(self, path: str, data: bytes) -> None:
         self.files[path] = data
 
@@ -100,6 +104,9 @@ class PlainDoor:
         self.shells: list[PlainShell] = []
         self.kept: list[PlainCheckpoint] = []
         self.ran: list[str] = []
+
+    def warm(self) -> None:
+        pass
 
     async def start(self) -> PlainShell:
         self.starts += 1

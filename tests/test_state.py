@@ -259,6 +259,17 @@ def test_a_resumed_process_runs_its_cells_again_when_they_are_needed() -> None:
     assert value(again) == "4" and value(forked) == "104"  # type: ignore[arg-type]
 
 
+def test_a_shorter_fork_has_the_state_of_the_place_it_was_made_from() -> None:
+    scout = start()
+    said(scout, "run: x = 1")
+    said(scout, "run: x = 2")
+    short = scout.fork(last_n=1)
+    assert len(short.path) < len(scout.path) and value(short) == "2"  # type: ignore[arg-type]
+    said(short, "run: x = 3")  # type: ignore[arg-type]
+    again = short.fork()
+    assert (value(again), value(scout)) == ("3", "2")  # type: ignore[arg-type]
+
+
 def test_two_results_of_a_reply_are_answered_in_order() -> None:
     scout = start()
     result = scout.run("run: print(1) ;; print(2) ;; print(3)").result()

@@ -5,11 +5,11 @@ Not here: what stands behind them (drivers), the doors of single things (provide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmproc_nb.core.event import CodeRan, Decided, FdOpened, Offered, ToolRan
+from llmproc_nb.core.event import CodeRan, Decided, FdOpened, Offered, ServerRead, ToolRan
 from llmproc_nb.core.fd import LongText, Numbers
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Provider, Settings
@@ -45,6 +45,15 @@ class Recorded(Protocol):
 
     def decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
         """What was decided on this tool call; None where nothing had to be."""
+        ...
+
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
+        """What was read from a server while `lineage` stood on that node; None to ask the server. Raises ReplayMiss.
+
+        `dry`: only to see it; the next one who asks gets the same.
+        """
         ...
 
     def window(self, model: str) -> int | None:
@@ -111,6 +120,10 @@ class Drivers(Protocol):
 
     def sandbox(self, program: Program) -> SandboxDoor:
         """Where the sandboxes of a program's processes come from."""
+        ...
+
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        """Each promise of a sandbox, tried now in a fresh one: its name, whether it is kept, what was tried, what happened."""
         ...
 
     def packed(self, value: Any, name: str) -> Any:

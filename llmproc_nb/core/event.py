@@ -165,11 +165,29 @@ class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ra
 
 
 class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered"):
-    """The tools that the servers of a process offer from its next call on. `access` is what each needs, by name."""
+    """The tools that the servers of a process offer from its next call on.
+
+    `access` is what each needs, by name; `bases` what those were called that have an alias.
+    """
 
     lineage: str
     tools: tuple[ToolSpec, ...] = ()
     access: dict[str, Literal["read", "write", "admin"]] = {}
+    bases: dict[str, str] = {}
+
+
+class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):
+    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) a resource.
+
+    `said` is what was in it: the messages of a prompt, or the parts of a resource in one message.
+    """
+
+    node: str
+    server: str
+    name: str
+    arguments: dict[str, str] | None = None
+    said: tuple[Message, ...] = ()
+    replayed: bool = False
 
 
 class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_opened"):
@@ -301,6 +319,7 @@ AnyEvent: TypeAlias = (
     | ToolStarted
     | ToolRan
     | Offered
+    | ServerRead
     | FdOpened
     | CodeRan
     | Decided

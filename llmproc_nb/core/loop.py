@@ -23,13 +23,14 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import Called, CodeRan, Replied, Stopped
 from llmproc_nb.core.fan import Fan
-from llmproc_nb.core.gate import limit_reached
+from llmproc_nb.core.gate import take_step
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.message import Message, ToolCall, clean, user
 from llmproc_nb.core.paging import open_references, paged_input
 from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
 from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
-from llmproc_nb.core.syscall import target, went_back
+from llmproc_nb.core.sandboxed import warm
+from llmproc_nb.core.syscall import run_python, target, went_back
 from llmproc_nb.core.told import Told
 from llmproc_nb.core.tool import read_arguments
 from llmproc_nb.core.toolrun import CUT_OFF, NOT_RUN, refuse_all, run_tools
@@ -115,6 +116,8 @@ class Run(Told):
                 self.process.running = self
             self.above = tuple(run for run in inside.get() if run.process in self.process.ancestors)
             inside.set((*inside.get(), self))
+            if any(tool.function is run_python for tool in self.tools):
+                warm(self.process)
             self._read_inbox()
             self.before = self.process.head
             reason, fault = "error", "the loop itself failed"
@@ -151,8 +154,9 @@ class Run(Told):
         for step in range(10**9):
             self.check_log()
             self._read_inbox()
-            stop = limit_reached(self.process, self.limits, steps=step, seconds=self._used_s())
-            stop = "max_seconds" if stop is None and self._left_s() == 0 else stop
+            if self._left_s() == 0:
+                return "max_seconds"
+            stop = take_step(self.process, self.limits, iteration=step, seconds=self._used_s())
             if stop is not None:
                 return stop
             try:

@@ -28,7 +28,7 @@ def shown(ran: Ran) -> tuple[Shown, ...]:
     """A cell's outputs in order, with what is to be said of it. Raises ToolError, with all of the text, where it was stopped or died."""
     parts = [*_joined(part for output in ran.outputs for part in _parts(output)), *(Text(text=f"[{note}]") for note in ran.notes)]
     if ran.status in ("timed_out", "died"):
-        was = f"stopped after {ran.duration_s:.3g} s" if ran.status == "timed_out" else "ended by the death of its process"
+        was = f"stopped after {max(1, round(ran.duration_s))} s" if ran.status == "timed_out" else "ended by the death of its process"
         said = parts_text(part for part in parts if not isinstance(part, Paged))
         raise ToolError(f"the code was {was}{f'. Until then:{chr(10)}{said}' if said else ''}")
     return tuple(parts) or (Text(text=EMPTY_RESULT),)
@@ -61,6 +61,8 @@ def _of_bundle(data: Mapping[str, Any]) -> Shown:
     table = data.get(FRAME)
     if isinstance(table, dict) and isinstance(table.get("said"), str) and isinstance(table.get("rows"), str):
         lines, rows = table.get("page_lines"), clean(table["rows"])
+        if not rows:  # all of it is said
+            return Text(text=clean(table["said"]))
         return Paged(said=clean(table["said"]), pieces=lambda: (rows,), page_lines=lines if isinstance(lines, int) and lines > 0 else 50)
     for kind in PICTURES:
         picture = _picture(kind, data.get(kind))

@@ -83,6 +83,21 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_mb: float = 0.0
 
 
+class Variable(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable by its name, the name of its type, and what can be said of it in a few words. All of it is hostile until escaped."""
+
+    name: str
+    kind: str = ""
+    said: str = ""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has: its variables, and the files of its working folder with their sizes in bytes."""
+
+    variables: tuple[Variable, ...] = ()
+    files: tuple[tuple[str, int], ...] = ()
+
+
 OutputReader: TypeAlias = Callable[[Output], None]
 
 
@@ -110,6 +125,10 @@ class Shell(Protocol):
 
     async def get(self, name: str) -> bytes | Any:
         """A variable: a frame as the bytes of an Arrow stream, anything else as JSON data. Raises ToolError where it is neither."""
+        ...
+
+    async def look(self) -> Look:
+        """What there is, without a trace. Raises ToolError."""
         ...
 
     async def write_file(self, path: str, data: bytes) -> None:
@@ -142,6 +161,10 @@ class Checkpoint(Protocol):
 
 class SandboxDoor(Protocol):
     """Where the sandboxes of one family (a process and its forks) come from. It lives on the owner loop of its machine."""
+
+    def warm(self) -> None:
+        """Begin to get ready what makes `start` quick. Returns at once, raises nothing, costs nothing where it is done."""
+        ...
 
     async def start(self) -> Shell:
         """A fresh session, with the program's files in its working folder and nothing else.

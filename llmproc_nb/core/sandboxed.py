@@ -15,7 +15,7 @@ import msgspec
 
 from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran, SandboxRules, Shell
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.core.state import family_of, root_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Sandbox:
     def read_file(self, path: str) -> bytes:
         """A file of the working folder, by its path in there. Raises ToolError."""
         return self._wait(self._read("read_file", path))  # type: ignore[no-any-return]
+
+    def look(self) -> Look:
+        """What there is where the process stands: variables and files. It starts nothing: without a session there is nothing to see."""
+        return self._wait(self._look())  # type: ignore[no-any-return]
 
     def restart(self) -> None:
         """Begin again with nothing; earlier places of the dialog keep their states."""
@@ -250,6 +254,13 @@ class Sandbox:
             shell, _, _ = await self._ready()
             return await getattr(shell, what)(name)
 
+    async def _look(self) -> Look:
+        if self._here() is None and not self.live:
+            return Look()
+        async with self._turn():
+            shell, _, _ = await self._ready()
+            return await shell.look()
+
     async def _restart(self) -> None:
         async with self._turn():
             await self._owner()._drop()
@@ -296,6 +307,14 @@ async def _put(shell: Shell, given: Mapping[str, Any]) -> None:
 def recorded_ran(event: CodeRan) -> Ran:
     """What a cell gave, as its event tells it."""
     return Ran(**{name: getattr(event, name) for name in Ran.__struct_fields__})
+
+
+def warm(process: Process) -> None:
+    """Have sandboxes got ready while the model still thinks, unless a recording answers."""
+    recorded = process.machine.recorded
+    if recorded is None or recorded.mode == "record":
+        with suppress(LlmprocError):  # the first cell says what is wrong, to whom it concerns
+            process.sandbox.family.door.warm()
 
 
 def end_sandbox(process: Process) -> None:

@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 
 
 class Reach(msgspec.Struct, frozen=True):
-    """Which cells of a process count for one below it: those before event `before`, above the node where that one began, and on it."""
+    """Which cells of a process count for one below it: those before event `before`, above the node where that one began, and on it.
 
-    before: float
-    began: Node | None
+    On that node only those that a person ran: a fork of the model's own stands on the very reply whose cells it was called beside.
+    """
 
-    def sees(self, event: CodeRan, node: Node) -> bool:
-        if self.began is None:
-            return True
-        above = node.depth < self.began.depth or (node is self.began and event.position is None)
-        return above and event.seq < self.before
+    before: float = float("inf")
+    began: Node | None = None
 
 
 class Family:
@@ -68,14 +65,19 @@ class Family:
     def cell_at(self, process: Process, head: Node, *, call: int | None = None) -> CodeRan | None:
         """The cell whose state belongs to a node, for a process. Of cells that ran at that very reply only those of `call` count."""
         self.catch_up()
-        reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach(0, None)}
+        reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach()}
+        above = {pid for pid, one in reach.items() if one.began is None}
         node: Node | None = head
         while node is not None:
             for event in reversed(self._at.get(node.id, ())):
+                known = reach.get(event.pid)
                 same_turn = node is not head or event.position is None or event.call == call or call is None
-                if event.pid in reach and same_turn and reach[event.pid].sees(event, node):
+                if known is None or event.seq > known.before or not same_turn:
+                    continue
+                if event.pid in above or (known.began is node and event.position is None):
                     return event if event.status != "died" else self.cells.get(event.after or 0)
-            other = self._stands_for.get(node.id)
+            above.update(pid for pid, one in reach.items() if one.began is node)
+            other = self._stands_for.get(node.id) or self.machine.shorter.get(node.id)
             node = self.machine.dialog.find(other) if other is not None else node.parent
         return None
 
@@ -105,7 +107,7 @@ class Family:
 
 def _reach(process: Process, root: Process) -> Iterator[tuple[int, Reach]]:
     """Which cells of a process and of those it was forked from count for it."""
-    yield process.pid, Reach(0, None)
+    yield process.pid, Reach()
     before = float("inf")
     while process is not root and process.parent is not None:
         before = min(before, process.born)

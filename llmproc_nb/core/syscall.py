@@ -24,6 +24,7 @@ from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
 from llmproc_nb.core.output import Shown, shown
 from llmproc_nb.core.program import FdRules
+from llmproc_nb.core.server import rest_servers
 from llmproc_nb.core.tool import Place, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ async def spawn(
     if not wait:
         pid = _pid(process, child)
         return f"{child.name} runs in the background: wait(pid={pid!r}) gives its answer, send(pid, text) tells it more"
-    return await _answer(process, child, call)
+    return await _answer(process, child, call, last=True)
 
 
 async def wait(process: Process, pid: str) -> str:
@@ -136,10 +137,13 @@ async def wait(process: Process, pid: str) -> str:
     child = _relative(process, pid, of="children")
     if not child.calls:
         raise ToolError(f"{child.name} has not been asked anything", right="a process with a call can be waited for")
-    return await _answer(process, child, child.calls[0])
+    return await _answer(process, child, child.calls[0], last=not any(tool.function is send for tool in process.tools))
 
 
-async def _answer(process: Process, child: Process, call: Call) -> str:
+async def _answer(process: Process, child: Process, call: Call, *, last: bool) -> str:
+    """The answer of a child. After the `last` one its model can ask for, its servers rest; the child stays, for whoever looks at it."""
+    if last and child.origin == "spawn":
+        call.when_done(lambda _: rest_servers(child))
     result = await call
     taken = {fd.name: _here(process, child, fd) for fd in child.own_fds() if _names(result.text, fd)}
     fds = f"\n[{'; '.join(f'{old} of {child.name} is your {new}' for old, new in taken.items())}]" if taken else ""

@@ -15,51 +15,9 @@ from llmproc_nb.notebook.html import CELL_STYLES
 MAX_HTML_CHARS = 200_000
 MAX_SHOWN_CHARS = 1_000_000
 PICTURES = ("image/png", "image/jpeg")
-_TAGS = frozenset(
-    [
-        "a",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "s",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "tt",
-        "u",
-        "ul",
-    ]
-)
+_TAG_WORDS = "a b blockquote br caption code col colgroup dd div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong"
+_TAG_WORDS += " sub sup table tbody td tfoot th thead tr tt u ul"
+_TAGS = frozenset(_TAG_WORDS.split())
 _ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan", "style"}, "th": {"colspan", "rowspan", "style"}, "ol": {"start"}}
 
 

@@ -69,7 +69,7 @@ def run_cell(process: Process, code: str, timeout_s: float | None = None) -> Ran
     if ran.status == "error" and failed is not None:
         raise CodeError(error_text(failed))
     if ran.status in ("timed_out", "died", "interrupted"):
-        words = {"timed_out": f"stopped after {ran.duration_s:.3g} s", "died": "ended by the death of its process"}
+        words = {"timed_out": f"stopped after {max(1, round(ran.duration_s))} s", "died": "ended by the death of its process"}
         raise CodeError(f"the code was {words.get(ran.status, 'interrupted')}")
     return ran
 

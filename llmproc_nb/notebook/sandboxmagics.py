@@ -12,11 +12,10 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.notebook.flags import parse
 from llmproc_nb.notebook.notebook import Notebook
+from llmproc_nb.notebook.offer import SANDBOX
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
-
-WHAT = ("show", "status", "push", "pull", "files", "restart", "notebook")
 
 
 @magics_class
@@ -57,7 +56,7 @@ class SandboxMagics(Magics):
         "what",
         nargs="?",
         default="show",
-        help="show (default), status, push NAMES, pull NAMES, files [PATHS], restart, notebook FILE.ipynb",
+        help="show (default), status, push NAMES, pull NAMES, files PATHS, restart, notebook FILE",
     )
     @argument("names", nargs="*", help="the variables to push or pull, files to copy into it, or the notebook to write")
     @argument("-p", "--process", metavar="NAME", help="whose sandbox (default: of the only process that has one)")
@@ -69,10 +68,10 @@ class SandboxMagics(Magics):
         it; `files data.csv` copies files in; `restart` begins again with nothing; `notebook run.ipynb` writes what ran as a notebook.
         """
         args = parse(self.sandbox_line, line)
-        if args.what not in WHAT:
+        if args.what not in SANDBOX:
             known = self._named(args.what)
             if known is None or args.names:
-                raise PersonError(f"{args.what!r} is nothing %sandbox does", place="%sandbox", right=f"it does {', '.join(WHAT)}")
+                raise PersonError(f"{args.what!r} is nothing %sandbox does", place="%sandbox", right=f"it does {', '.join(SANDBOX)}")
             return self._show(known, [])
         try:
             return self._do[args.what](self._process(args.process), args.names)

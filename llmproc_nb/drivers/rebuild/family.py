@@ -95,6 +95,7 @@ class Family:
                 self._go_on(process, event, nodes)
         for pid, process in self.made.items():
             process.usage, process.children = self._usage(pid), self._children(pid)
+            process.steps = process.usage.requests
             self._number_children(self.past[pid], process)
 
     def _bring(self, event: Appended, message: Message) -> None:

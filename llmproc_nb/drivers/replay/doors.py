@@ -47,6 +47,9 @@ class LoggedDrivers:
     def sandbox(self, program: Program) -> SandboxDoor:
         raise LogError("no code runs when a log is run again")
 
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        raise LogError("no code runs when a log is run again")
+
     def packed(self, value: Any, name: str) -> Any:
         return value
 

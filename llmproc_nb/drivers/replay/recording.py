@@ -7,7 +7,7 @@ order of arrival. Not here: running a whole log again (reexecute), files (logfil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmproc_nb.core import errors
@@ -26,6 +26,7 @@ from llmproc_nb.core.event import (
     FdOpened,
     Offered,
     Replied,
+    ServerRead,
     Started,
     Stopped,
     ToolRan,
@@ -36,6 +37,8 @@ from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request
 from llmproc_nb.core.record import tree
 
 Answer: TypeAlias = Replied | AttemptFailed
+Source: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...] | None]
+"""What is read from a server: its name, that of the resource or prompt, the arguments of a prompt."""
 CHUNKS = 4
 STEP = "Restore what was recorded, or run it once in mode auto or record."
 
@@ -76,6 +79,8 @@ class Recording:
         self._offered: dict[str, list[tuple[int, Offered]]] = {}
         self._code: dict[tuple[str, int | None], list[CodeRan]] = {}
         self._code_given: dict[tuple[str, str, str], int] = {}
+        self._reads: dict[Source, list[tuple[str, str, ServerRead]]] = {}
+        self._reads_given: dict[tuple[str, str, Source], int] = {}
         self._fds: dict[tuple[str, int, str], list[FdOpened]] = {}
         self._texts: dict[str, str] = {}
         self._numbers: dict[tuple[str, str, str], list[int]] = {}
@@ -103,6 +108,10 @@ class Recording:
                 self._decided.setdefault((event.node, event.position), []).append(event)
             elif isinstance(event, Offered):
                 self._offered.setdefault(event.lineage, []).append((calls.get(event.pid, 0), event))
+            elif isinstance(event, ServerRead):
+                if not event.replayed:
+                    source = _source(event.server, event.name, event.arguments)
+                    self._reads.setdefault(source, []).append((self._names.get(event.pid, ""), event.node, event))
             elif isinstance(event, Called):
                 calls[event.pid] = calls.get(event.pid, 0) + 1
             elif isinstance(event, Compacted):
@@ -138,6 +147,30 @@ class Recording:
     def offered(self, lineage: str, call: int) -> Offered | None:
         """The tools that the servers of a process offered when its call number `call` (from 0) began."""
         return next((event for before, event in reversed(self._offered.get(lineage, [])) if before <= call), None)
+
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
+        """What was read from a server by the process that stood there, one time after the other; None to ask the server.
+
+        Raises ReplayMiss in mode replay for what was never read; what was read elsewhere tells more: which message differs by it.
+        """
+        if self.mode == "record":
+            return None
+        source = _source(server, name, arguments)
+        anywhere = self._reads.get(source, [])
+        found = [event for *place, event in anywhere if place == [lineage, node_id]]
+        given = self._reads_given.get((lineage, node_id, source), 0)
+        if not dry:
+            self._reads_given[lineage, node_id, source] = given + 1
+        if given < len(found):
+            return found[given]
+        if self.mode == "auto":
+            return None
+        if not anywhere:
+            what = "resource" if arguments is None else "prompt"
+            raise self.missed(f"the recording has nothing of the {what} {name!r} of server {server!r}", "there are no servers in a replay")
+        return (found or [event for *_, event in anywhere])[-1]
 
     def _add_fd(self, event: FdOpened) -> None:
         if event.text is not None:
@@ -260,6 +293,10 @@ class Recording:
             return self.missed(f"{_name(node)} is new: the recording ends before it", f"it says {_start(node.message)}")
         nearest = max(others, key=lambda other: likeness(other.message, node.message))
         return self.missed(f"{_name(node)} differs from the recorded one", message_difference(nearest.message, node.message))
+
+
+def _source(server: str, name: str, arguments: Mapping[str, str] | None) -> Source:
+    return server, name, None if arguments is None else tuple(sorted(arguments.items()))
 
 
 def _name(node: Node) -> str:

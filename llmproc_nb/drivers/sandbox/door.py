@@ -37,6 +37,9 @@ class Door:
         self._family: Family | None = None
         self._lock = asyncio.Lock()
 
+    def warm(self) -> None:
+        pass
+
     async def start(self) -> Shell:
         """A fresh session that has the program's files."""
         if sys.platform != "linux":

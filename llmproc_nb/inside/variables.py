@@ -6,6 +6,10 @@ import json
 import math
 from typing import Any
 
+from llmproc_nb.inside.bundle import clean_text
+
+SAID_CHARS = 200
+
 
 def read(kind: str, data: bytes) -> Any:
     """The value that came in."""
@@ -28,6 +32,24 @@ def written(name: str, value: Any) -> tuple[str, bytes]:
             stream.write_table(table)
         return "frame", sink.getvalue().to_pybytes()
     return "json", json.dumps(_plain(name, value), allow_nan=False).encode()
+
+
+def described(name: str, value: Any) -> dict[str, str]:
+    """A variable by name, type and a few words. Only types of Python's own are asked for their text: code of a cell could hang there."""
+    kind = type(value)
+    said = ""
+    if kind in (bool, int, float, complex, type(None)):
+        said = repr(value) if kind is not int or abs(value) < 10**50 else "a large number"
+    elif kind in (str, bytes):
+        said = repr(value[:SAID_CHARS])
+    elif kind in (list, tuple, dict, set, frozenset):
+        said = f"{len(value)} item{'s' * (len(value) != 1)}"
+    elif kind.__module__.partition(".")[0] in ("pandas", "numpy"):
+        shape = getattr(value, "shape", ())
+        said = " × ".join(str(size) for size in shape) if type(shape) is tuple else ""
+    elif kind.__name__ == "module":
+        said = str(getattr(value, "__name__", ""))
+    return {"name": clean_text(name)[:SAID_CHARS], "kind": clean_text(kind.__name__)[:SAID_CHARS], "said": clean_text(said)[:SAID_CHARS]}
 
 
 def _plain(name: str, value: Any, depth: int = 100) -> Any:

@@ -64,7 +64,7 @@ def program_of(choice: Choice, name: str, environ: Mapping[str, str], known: Map
     if choice.system is not None:
         program = program.replace(system=choice.system)
     if choice.max_steps is not None:
-        program = program.replace(limits=msgspec.structs.replace(program.limits, steps=choice.max_steps))
+        program = program.replace(limits=msgspec.structs.replace(program.limits, max_iterations=choice.max_steps))
     return program
 
 

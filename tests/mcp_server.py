@@ -2,6 +2,7 @@
 protocol by hand, without the SDK, and starts in no time; each has tools that misbehave when they are told to.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -140,8 +141,12 @@ def real(transport: str, port_file: str | None) -> None:
 
         return base64.b64decode(PNG)
 
+    reads = itertools.count(1)
+
     @server.resource("note://day/{day}", name="day")
     def day(day: str) -> str:
+        if day == "count":
+            return f"{next(reads)} reads"
         return f"nothing on {day}"
 
     @server.prompt(description="Ask for a review.")

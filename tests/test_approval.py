@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -681,6 +682,45 @@ def test_children_keep_to_the_rules_and_wait_for_the_person_on_nobodys_time():
     assert result.stop_reason == "end_turn"
     assert sorted(one.process for one in approver.asked) == ["scout.1", "scout.2"]
     assert "deleted b" in result.text and "not run: a person refused this call" in result.text
+
+
+def read_file(path: str) -> str:
+    """Read a file."""
+    return "words"
+
+
+NEVER_DELETE = Approval(rules=(Rule(tool="delete_file", decision="never"), Rule(tool="read_file", decision="always")), default="never")
+ALIASES = {
+    "its own name": delete_file,
+    "another name": tool(delete_file).renamed("rm"),
+    "an alias of an alias": tool(delete_file).renamed("rm").renamed("tidy"),
+    "the name of what is always allowed": tool(delete_file).renamed("read_file"),
+}
+
+
+@pytest.mark.parametrize("named", ALIASES)
+@pytest.mark.parametrize("default", ["never", "always"])
+def test_a_rule_for_a_tool_holds_for_a_childs_alias_of_it(named, default):
+    (name,) = {getattr(ALIASES[named], "name", "delete_file")}
+    script = ({"when": "^go$", "call": [{"name": name, "arguments": {"path": "a.txt"}}]}, {"when": ".", "say": "{{result}}"})
+    kid = Program(name="kid", provider="scripted", model="script", script=script, tools=(ALIASES[named],))
+    rules = msgspec.structs.replace(NEVER_DELETE, default=default)
+    scout = scripted({"say": "x"}, tools=[delete_file, read_file], approval=rules)
+    child = scout.spawn(kid)
+    result = child.run("go").result()
+    assert [run.outcome for run in result.tool_calls] == ["refused"] and "not allowed here" in result.text
+    assert child.fork().run("go").result().tool_calls[0].outcome == "refused"
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [("never", "refused"), ("always", "ran")])
+def test_a_rule_for_an_alias_of_ones_own_holds_for_the_tool_in_children(verdict, outcome):
+    rules = Approval(rules=(Rule(tool="rm", decision=verdict),), default="never" if verdict == "always" else "always")
+    script = ({"when": "^go$", "call": [{"name": "delete_file", "arguments": {"path": "a.txt"}}]}, {"when": ".", "say": "{{result}}"})
+    kid = Program(name="kid", provider="scripted", model="script", script=script, tools=(delete_file,))
+    own = {"when": "^go$", "call": [{"name": "rm", "arguments": {"path": "a.txt"}}]}
+    scout = scripted(own, {"when": ".", "say": "{{result}}"}, tools=[tool(delete_file).renamed("rm")], approval=rules)
+    for process in (scout, scout.fork(), scout.spawn(kid)):
+        assert [run.outcome for run in process.run("go").result().tool_calls] == [outcome]
 
 
 def test_an_allowed_call_that_comes_again_after_a_goto_is_asked_about_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from machines import machine, scripted
 
+from llmproc_nb.api import Machine
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import until
 from llmproc_nb.core.clock import SystemClock
@@ -25,6 +27,7 @@ from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.jsonl import JsonlStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.rebuild import rebuild
+from llmproc_nb.drivers.replay import Recording, reexecute
 
 
 @pytest.fixture
@@ -165,7 +168,9 @@ def nap() -> str:
 def restless_child() -> Link:
     """A program that never comes to an end by itself."""
     script = ({"when": ".", "call": [call("nap")]},)
-    return Link(program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(steps=None)))
+    return Link(
+        program=Program(name="kid", provider="scripted", model="script", script=script, tools=(nap,), limits=Limits(max_iterations=10**6))
+    )
 
 
 def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -185,6 +190,55 @@ def test_a_child_in_the_background_ends_with_the_seconds_of_the_call_that_began_
     kid = scout.machine.find("kid")
     assert kid.busy
     assert kid.calls[0].result(5).stop_reason == "max_seconds"
+
+
+def test_steps_count_for_the_whole_subtree_and_none_too_many_is_made():
+    split = {"when": "^split$", "call": [call("fork", prompts=list("abcdefgh"))]}
+    scout = scripted(split, {"when": ".", "say": "done"}, tools=["fork"], limits=Limits(steps=5))
+    result = scout.run("split").result()
+    told = json.loads(result.tool_calls[0].result.text)
+    assert [one.get("stopped") for one in told] == [None] * 4 + ["max_total_steps"] * 4
+    assert (result.stop_reason, scout.usage.requests, scout.steps) == ("max_total_steps", 5, 5)
+    again = scout.run("and now?").result()
+    assert (again.stop_reason, again.api_calls) == ("max_total_steps", ())
+
+
+def test_a_fan_out_that_its_steps_ended_replays_and_is_executed_again(tmp_path):
+    def script(request: Request):
+        words = request.head.message.text
+        made = "split" if words == "split" else words if len(words) == 1 else ""
+        calls = {"split": call("fork", prompts=list("abcd")), "": None}.get(made, call("calculator", expression="1 + 1"))
+        return {"call": [calls]} if calls else "done"
+
+    def run(script: Any, on: Machine) -> tuple[Any, ...]:
+        scout = scripted(script, tools=["fork", "calculator"], limits=Limits(steps=7), on=on)
+        result = scout.run("split").result()
+        children = [(child.head.id, child.usage.requests) for child in scout.machine.children(scout)]
+        return result.stop_reason, scout.steps, scout.head.id, children
+
+    on = machine(store=JsonlStore(tmp_path / "log.jsonl"))
+    live = run(script, on)
+    assert live[:2] == ("max_total_steps", 7) and sum(count for _, count in live[3]) == 6
+    on.close()
+    log = LogFile(tmp_path / "log.jsonl")
+    assert run(lambda request: 1 / 0, machine(recorded=Recording(log))) == live
+    assert "all equal" in str(reexecute(log))
+
+
+def test_a_child_in_the_background_ends_with_the_steps_of_those_above_it():
+    links = {"kid": restless_child()}
+    scout = scripted(BACKGROUND, {"say": "end"}, tools=["spawn", "wait"], limits=Limits(steps=20), on=machine(SystemClock()), linked=links)
+    assert scout.run("go").result().stop_reason == "end_turn"
+    assert scout.machine.find("kid").calls[0].result(10).stop_reason == "max_total_steps"
+    assert scout.usage.requests == 20
+
+
+def test_max_iterations_counts_the_requests_of_one_call_and_not_those_of_children():
+    split = {"when": "^split$", "call": [call("fork", prompts=["a", "b", "c"])]}
+    scout = scripted(split, {"when": ".", "say": "done"}, tools=["fork"], limits=Limits(max_iterations=2))
+    assert [scout.run("split").result().stop_reason for _ in range(3)] == ["end_turn"] * 3
+    assert scout.usage.requests == 15
+    assert scout.run("split", max_iterations=1).result().stop_reason == "max_steps"
 
 
 def test_killing_a_process_ends_what_forks_of_its_model_left_in_the_background():

@@ -961,7 +961,7 @@ def test_a_missing_key_is_said_before_anything_is_sent(tmp_path: Path) -> None:
 
 
 def test_a_limit_reached_is_a_stop_and_no_error(tmp_path: Path) -> None:
-    with House(CHAT, tmp_path, [CHAT.calls(("c1", "add", {"a": 1, "b": 2}))], tools=[add], limits=Limits(steps=1)) as house:
+    with House(CHAT, tmp_path, [CHAT.calls(("c1", "add", {"a": 1, "b": 2}))], tools=[add], limits=Limits(max_iterations=1)) as house:
         result = house.run()
         assert (result.stop_reason, [run.outcome for run in result.tool_calls]) == ("max_steps", ["ran"])
         house.goes_on()

@@ -187,6 +187,21 @@ def test_the_text_of_a_twin_is_short_however_long_the_text_is() -> None:
     assert len(plain) < 300
 
 
+def test_every_page_of_a_frame_shows_the_names_of_its_columns() -> None:
+    fds = table()
+    text = "name,<b>n</b>\n" + "".join(f"row {number},{number}\n" for number in range(6))
+    fd = fds.open(text, "frame", page_lines=3)
+    pages = [shown_page(fd, number) for number in (1, 2, 3)]
+    assert [page.columns for page in pages] == ["", "name,<b>n</b>", "name,<b>n</b>"]
+    assert "\n".join(page.text for page in pages) == text.rstrip("\n") == "".join(fd.page(number).text for number in (1, 2, 3)).rstrip("\n")
+    second = fd_bundle(fd, fds, 2)
+    assert second["text/plain"].split("\n")[1:3] == ["name,<b>n</b>", "row 2,2"]
+    assert [line for line in Markup(second["text/html"]).outline if line.startswith("'")][-8:] == snapshot(
+        ["'name,<b>n</b>'", "'4'", "'  row 2,2\\n '", "'5'", "'  row 3,3\\n '", "'6'", "'  row 4,4'", "'page 2 of 3, lines 4 to 6'"]
+    )
+    assert shown_page(one("a\n" * 9, page_chars=4), 2).columns == ""  # a text that is no table
+
+
 def test_a_page_that_is_not_there_is_refused() -> None:
     with pytest.raises(ToolError, match="page 3 is past the end; fd:1 has 1 page, counted from 1"):
         fd_bundle(one("short"), None, 3)

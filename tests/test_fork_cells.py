@@ -52,6 +52,17 @@ def test_a_fork_cell_that_is_run_again_gives_its_children_the_same_names(scout):
     assert ok(scout.run("(scout_1.get_last_message(), scout_3.get_last_message())")).data() == ["('about changed', 'about other')"]
 
 
+def test_the_text_of_a_fan_out_is_a_table_of_short_lines_however_long_answers_are(scout):
+    long = "word " * 300
+    name = "a" * 60
+    data = ok(scout.run(f"%%fork scout {name} short\n{long}\n---\nbrief")).data()[0]
+    lines = data.splitlines()
+    assert len(lines) == 4 and max(map(len, lines)) <= 150
+    assert lines[2].startswith("aaaaaaaaaaaaaaaaaaaaaaa…  about word") and "… (1," in lines[2]
+    assert lines[3].split("  ")[0] == "short" and "about brief" in lines[3]
+    assert ok(scout.run(f"len({name}.get_last_message()) > 1400")).data() == ["True"]
+
+
 def test_forks_in_a_loop_have_names_of_their_own_also_when_the_cell_is_run_again(scout):
     loop = "made = [get_ipython().run_line_magic('fork', 'scout').name for _ in range(2)]; made"
     assert ok(scout.run(loop, cell="loop")).data() == ["['scout_1', 'scout_2']"]

@@ -17,10 +17,10 @@ from machines import events, machine
 from paths import ROOT
 
 from llmproc_nb.api import Machine, Process, Program
-from llmproc_nb.core.approval import Ask, Decision, Scripted
+from llmproc_nb.core.approval import Approval, Ask, Decision, Rule, Scripted
 from llmproc_nb.core.clock import SystemClock
 from llmproc_nb.core.errors import CallStateError, ProgramError, PromptError, ReplayMiss
-from llmproc_nb.core.event import Offered
+from llmproc_nb.core.event import Offered, ServerRead
 from llmproc_nb.core.message import Image, Text
 from llmproc_nb.core.program import EnvInfo, Link, McpServer, Preload, ToolWish
 from llmproc_nb.core.provider import Request
@@ -135,7 +135,7 @@ def test_forks_share_the_connection_and_their_own_name_is_asked_for(on):
     texts = {branch.text for branch in scout.fork_map(["a", "b", "c"]).wait()}
     assert len(texts) == 1 and f'"pid": {os_pid(scout)}' in texts.pop()
     other = scout.fork(program=scout.program.replace(model="other"))
-    assert other.servers is scout.servers
+    assert other.servers.door is scout.servers.door
 
 
 def test_a_spawned_program_has_servers_of_its_own_that_end_with_it(on):
@@ -149,7 +149,7 @@ def test_a_spawned_program_has_servers_of_its_own_that_end_with_it(on):
         script=({"call": [call("spawn", prompt="?", program_name="expert")]}, {"say": "{{result}}"}),
     ).start(machine=on)
     assert '"name": "ok"' in boss.run("go").result().text
-    child = on.find("expert")
+    child = boss.spawn("expert")
     pid = os_pid(child)
     fork = child.fork()
     child.kill()
@@ -157,6 +157,59 @@ def test_a_spawned_program_has_servers_of_its_own_that_end_with_it(on):
     assert lives(pid)  # its fork still uses it
     fork.kill()
     until(lambda: not lives(pid))
+
+
+def asks(*calls: dict[str, Any], wait: bool = True, tools: Any = ("spawn",)) -> Program:
+    """A program that spawns an expert with servers, and then makes other calls."""
+
+    def expert(request: Request) -> Any:
+        results = request.head.message.tool_results
+        return results[0].text if results else {"call": [call("t__ok")]}
+
+    first = call("spawn", prompt="?", program_name="expert", **({} if wait else {"wait": False}))
+    linked = {"expert": Link(program=program(expert, server=raw(), name="expert"))}
+    script = (*({"call": [one]} for one in (first, *calls)), {"say": "{{result}}"})
+    wishes = tuple(ToolWish(name=name) for name in tools)
+    return Program(name="boss", provider="scripted", model="script", tools=wishes, linked=linked, script=script)
+
+
+@pytest.mark.parametrize(
+    "boss",
+    [asks(), asks(call("wait", pid="expert"), wait=False, tools=("spawn", "wait"))],
+    ids=["waited for at once", "in the background"],
+)
+def test_servers_of_a_spawned_child_rest_when_it_is_done_and_start_again_when_it_is_asked(on, boss):
+    assert '"name": "ok"' in boss.start(machine=on).run("go").result().text
+    child = on.find("expert")
+    until(lambda: not door(child).info("t").alive)
+    assert (child.alive, child.state, len(child.messages)) == (True, "idle", 5)
+    assert '"name": "ok"' in child.run("once more").result().text
+    pid = os_pid(child)
+    assert lives(pid) and door(child).info("t").starts == 2
+    child.kill()
+    until(lambda: not lives(pid))
+
+
+def test_servers_of_a_child_that_its_parent_may_ask_again_go_on(on):
+    boss = asks(call("wait", pid="expert"), wait=False, tools=("spawn", "wait", "send"))
+    boss.start(machine=on).run("go").result()
+    assert lives(os_pid(on.find("expert")))
+
+
+def test_servers_of_a_child_that_was_stopped_rest_too(on):
+    def expert(request: Request) -> Any:
+        return {"call": [call("t__hangs")]}
+
+    linked = {"expert": Link(program=program(expert, server=raw(), name="expert"))}
+    script = ({"call": [call("spawn", prompt="?", program_name="expert")]}, {"say": "{{result}}"})
+    boss = Program(name="boss", provider="scripted", model="script", tools=("spawn",), linked=linked, script=script).start(machine=on)
+    running = boss.run("go")
+    until(lambda: any(one.name == "expert" and one.head.message.tool_calls for one in on.processes.values()))
+    pid = os_pid(on.find("expert"))
+    running.cancel()
+    assert running.result().stop_reason == "interrupted"
+    until(lambda: not lives(pid))
+    assert on.find("expert").alive
 
 
 def test_what_one_reply_spawns_gets_its_pids_in_order_however_long_its_servers_take(on):
@@ -404,12 +457,82 @@ def test_in_mode_auto_a_server_is_started_by_the_first_call_that_is_new(tmp_path
     on.close()
 
 
+def test_in_mode_auto_a_rule_for_a_tool_holds_for_its_alias_before_the_server_is_there(tmp_path):
+    plus = real((ToolWish(name="add", alias="plus"),))
+    script = ({"when": "^hello$", "say": "hello"}, {"when": "^go$", "call": [call("plus", a=1, b=2)]}, {"when": ".", "say": "{{result}}"})
+    rules = Approval(rules=(Rule(tool="t__add", decision="never"),))
+    path = tmp_path / "log.jsonl"
+    on = machine(store=JsonlStore(path))
+    assert program(*script, server=plus).start(machine=on).run("hello").result().text == "hello"
+    on.close()
+    on = machine(recorded=Recording(LogFile(path), "auto"))
+    scout = program(*script, server=plus, approval=rules).start(machine=on)
+    assert scout.run("go").result().tool_calls[0].outcome == "refused"
+    assert scout.servers is not None and scout.servers.door is None
+    on.close()
+
+
 def test_in_mode_replay_a_new_call_is_a_miss_and_starts_nothing(tmp_path):
     recorded_run(tmp_path / "log.jsonl")
     on = machine(recorded=Recording(LogFile(tmp_path / "log.jsonl")))
     scout = program(learner, server=GONE).start(machine=on)
     with pytest.raises(ReplayMiss):
         scout.run("add").result()
+    on.close()
+
+
+def readings(scout: Process) -> list[str]:
+    """What a process says of what it reads, some of it twice, and after a tool has changed it."""
+    servers = scout.servers
+    assert servers is not None
+    said = [scout.run(servers.read("t", "note://day/count")).result().text]
+    said.append(scout.run(servers.read("t", "note://day/count")).result().text)
+    (asked,) = servers.prompt("t", "review", code="x = 1")
+    said.append(scout.run(asked).result().text)
+    assert isinstance(servers.read("t", "picture")[-1], Image)
+    said.append(scout.fork("other").run(servers.read("t", "note://day/count")).result().text)
+    return said
+
+
+def echo(request: Request) -> Any:
+    return request.head.message.text
+
+
+def test_what_was_read_from_servers_is_in_the_log_and_replays_without_them(tmp_path):
+    path = tmp_path / "log.jsonl"
+    on = machine(store=JsonlStore(path))
+    scout = program(echo, name="reader").start(machine=on)
+    said = readings(scout)
+    assert said == ["1 reads", "2 reads", "Review, kind: x = 1", "3 reads"]
+    kept = events(scout, ServerRead)
+    assert [(event.name, event.arguments, event.replayed) for event in kept][2] == ("review", {"code": "x = 1"}, False)
+    on.close()
+    log = LogFile(path)
+    for mode in ("replay", "auto"):
+        on = machine(recorded=Recording(log, mode))  # type: ignore[arg-type]
+        again = program(lambda request: 1 / 0, server=GONE, name="reader").start(machine=on)
+        assert readings(again) == said
+        assert {event.replayed for event in on.log.events if isinstance(event, ServerRead)} == {True}
+        on.close()
+    assert "all equal" in str(reexecute(log))
+
+
+def test_what_was_never_read_is_a_miss_in_a_replay_and_read_now_in_mode_auto(tmp_path):
+    path = tmp_path / "log.jsonl"
+    on = machine(store=JsonlStore(path))
+    readings(program(echo, name="reader").start(machine=on))
+    on.close()
+    on = machine(recorded=Recording(LogFile(path)))
+    scout = program(echo, server=GONE, name="reader").start(machine=on)
+    with pytest.raises(ReplayMiss, match="the recording has nothing of the resource 'today' of server 't'"):
+        scout.servers.read("t", "today")
+    on.close()
+    on = machine(recorded=Recording(LogFile(path), "auto"))
+    scout = program(echo, name="reader").start(machine=on)
+    assert scout.servers.read("t", "note://day/count") == (Text(text="1 reads"),) and scout.servers.door is None
+    assert scout.servers.read("t", "today") == (Text(text="rain\nthen sun"),) and scout.servers.door is not None
+    assert scout.servers.read("t", "note://day/count") == (Text(text="1 reads"),)  # there a second time: read now
+    assert [event.replayed for event in events(scout, ServerRead)] == [True, False, False]
     on.close()
 
 
@@ -477,6 +600,33 @@ def test_resources_of_servers_stand_in_prompts_of_cells(tmp_path):
         other = front.run("%%agent scout\nOn @u:today?")
         assert "@u:… is kept for resources of servers" in other.error["evalue"]
         assert front.run("len(scout.messages)").data() == ["9"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_notebook_with_a_resource_in_a_prompt_replays_without_the_server(tmp_path, old):
+    path, recording = tmp_path / "reader.toml", tmp_path / "run.jsonl"
+    text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 3
+    path.write_text(text.format(python=sys.executable, script=SCRIPT))
+    cells = ("%%agent scout\nToday: @t:today", "%%agent scout\nOn @t:note://day/monday: @t:picture")
+    look = "%%agent scout --dry-run\nCount: @t:note://day/count"
+    count = "%%agent scout\nCount: @t:note://day/count"
+
+    def run(mode: str) -> list[Any]:
+        with kernel() as front:
+            front.run(f"%load_ext llmproc_nb\n%agent --program {path} --mode {mode} --recording {recording}")
+            ran = [front.run(cell) for cell in cells]
+            if mode == "replay":  # a dry run takes nothing away and leaves nothing behind
+                assert "1 reads" in front.run(look).data()[0]
+            ran.append(front.run(count))
+            return [one.data() if one.status == "ok" else one.error["evalue"] for one in ran]
+
+    said = run("record")
+    if old:  # a recording of an earlier version knows of no reads
+        kept = [line for line in recording.read_text().splitlines() if '"server_read"' not in line]
+        recording.write_text("\n".join(kept) + "\n")
+        assert run("auto") == said  # what was read is added, so that the next run needs no server
+    path.write_text(text.format(python="no-such-command-here", script=SCRIPT))
+    assert run("replay") == said == run("auto")
 
 
 def test_a_cell_that_waits_for_a_server_to_start_can_be_interrupted(tmp_path):

@@ -158,7 +158,7 @@ display_name = "Demo"
     assert program.replace(notes=()) == Program(
         model="claude-3-7-sonnet",
         provider="anthropic",
-        limits=Limits(steps=20),
+        limits=Limits(max_iterations=20),
         prompt_caching=False,
         system="Help.",
         user="Begin.",

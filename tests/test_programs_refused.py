@@ -58,7 +58,7 @@ def refusal(text: str, kind: str = "toml") -> str:
         (MODEL + "[linked_programs.x]\ndescription = \"d\"", '[linked_programs.x] path: no file is named; a link is a path, or {path = "…", description = "…"}.'),
         (MODEL + "[tools.anthropic.web_search]\nenabled = true\nmax_uses = 51", "[tools.anthropic.web_search] max_uses: found 51; a whole number from 1 to 50 is needed."),
         (MODEL + "max_iterations = 0", "[model] max_iterations: found the number 0; a whole number from 1 up is needed."),
-        (MODEL + "max_iterations = 3\n[limits]\nsteps = 4", "[limits] steps: found 4, and 3 as [model] max_iterations; both mean the same: keep one of them."),
+        (MODEL + "[limits]\nsteps = 0", "[limits] steps: found the number 0; a whole number from 1 up is needed."),
         (MODEL + 'base_url = "localhost"', "[model] base_url: found the text 'localhost'; an address such as \"http://localhost:11434/v1\" is needed."),
         ('name = "a"\n[program]\nname = "b"\n' + MODEL, "name: found 'a', and 'b' as [program] name; both mean the same: keep one of them."),
         ('[model]\nprovider = "openai"', '[model] name: no model is named; write e.g. name = "claude-sonnet-5-5".'),

@@ -371,7 +371,9 @@ a_turn = st.fixed_dictionaries(
         "fail": st.integers(0, 3),
     },
 )
-some_limits = st.builds(Limits, steps=st.integers(1, 6), tokens=st.none() | st.integers(1, 400))
+some_limits = st.builds(
+    Limits, max_iterations=st.integers(1, 6), steps=st.none() | st.integers(1, 9), tokens=st.none() | st.integers(1, 400)
+)
 
 
 @settings(max_examples=int(os.environ.get("LLMPROC_NB_EXAMPLES", "120")), deadline=None, suppress_health_check=list(HealthCheck))
@@ -401,7 +403,7 @@ def test_whatever_happens_the_path_is_legal_and_the_log_is_whole(
             legal(process.path)
             assert process.usage == _spent(machine, process.pid, Stopped) == _spent(machine, process.pid, Replied, AttemptFailed)
             after = process.run("GO ON").result(timeout_s=10)
-            assert after.stop_reason == "max_total_tokens" or (after.text, after.stop_reason) == ("fine", "end_turn")
+            assert after.stop_reason in ("max_total_steps", "max_total_tokens") or (after.text, after.stop_reason) == ("fine", "end_turn")
             legal(process.path)
         ordered(machine.log.events)
         machine.close()

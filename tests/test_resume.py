@@ -38,6 +38,7 @@ def test_a_process_comes_back_with_its_path_name_and_usage_and_goes_on(tmp_path:
     process = back.process
     assert process is not None
     assert (process.name, process.head.id, process.messages, process.usage) == ("scout", old.head.id, old.messages, old.usage)
+    assert process.steps == old.steps > 0
     assert [node.id for node in running.dialog] == [node.id for node in old.machine.dialog]
     assert process.tools.specs == old.tools.specs
     assert process.config.id == old.config.id

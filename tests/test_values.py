@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import Document, Image, Text, user
 from llmproc_nb.core.tool import result_parts
+from llmproc_nb.inside.sample import cut_text, tokens
 from llmproc_nb.notebook.fit import Fit
-from llmproc_nb.notebook.sample import cut_text, tokens
 from llmproc_nb.notebook.template import render_prompt
 from llmproc_nb.notebook.toolvalue import tool_value
 from tests.turns import finished

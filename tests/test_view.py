@@ -105,6 +105,7 @@ def test_a_replayed_answer_looks_as_it_did_and_a_scripted_one_says_scripted():
         ("refusal", "cyber", "refused by the model (refusal): cyber"),
         ("interrupted", None, "interrupted (interrupted)"),
         ("max_steps", None, "stopped: as many requests as one call may make (max_steps)"),
+        ("max_total_steps", None, "stopped: the process's requests are used up (max_total_steps)"),
         ("max_cost", None, "stopped: the process's budget is used up (max_cost)"),
         ("something_new", None, "stopped (something_new)"),
     ],

@@ -28,6 +28,13 @@ table.mark_read(1, 0, 1500)
 table.mark_read(1, 200_000, 300_000)
 FdView(table.get(1), table)
 """
+ROWS = """
+from llmproc_nb.core.fd import FdTable
+from llmproc_nb.drivers.text import long_text
+from llmproc_nb.notebook.fdview import FdView
+table = FdTable(lambda pieces: long_text("".join(pieces)))
+FdView(table.open("name,n\\n" + "".join(f"r{n},{n}\\n" for n in range(9)), "frame", page_lines=3), table)
+"""
 TREE = """
 from llmproc_nb import Program
 from llmproc_nb.notebook.treewidget import TreeView
@@ -155,6 +162,16 @@ def _the_file_keeps_the_twin(page: Any, page_of: Callable[[str], Any], folder: P
     assert "00000 the fox (0) jumps" in twin.inner_text()
     assert "not found" not in cell(page, 1).inner_text()
     assert page.evaluate("() => window.hacked") is None
+
+
+def test_every_page_of_a_frame_has_the_names_of_its_columns_above_it(page_of: Callable[[str], Any], folder: Path) -> None:
+    page = shown(page_of, folder, "rows.ipynb", ROWS)
+    widget = page.locator(".llmproc-fd")
+    rows = widget.locator(".llmproc-row")
+    assert rows.first.inner_text().split() == ["1", "name,n"] and widget.locator(".llmproc-columns").count() == 0
+    widget.get_by_role("button", name="Next page").click()
+    until(page, "document.querySelector('.llmproc-fd .llmproc-columns')")
+    assert [row.split() for row in rows.all_inner_texts()] == [["1", "name,n"], ["4", "r2,2"], ["5", "r3,3"], ["6", "r4,4"]]
 
 
 def test_the_tree_opens_forks_and_goes(page_of: Callable[[str], Any], folder: Path) -> None:

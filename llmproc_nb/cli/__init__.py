@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 130, 141
-FRAMES = ("events", "messages", "calls", "tools", "processes", "fds")
+FRAMES = ("events", "messages", "calls", "tools", "processes", "fds", "code")
 
 _RUN_TEXT = """Run a program until the model stops by itself. The answer goes to stdout and nothing else does; tool
 calls, retries, waits and warnings go to stderr. On a terminal the answer is shown while it is written,

@@ -26,7 +26,7 @@ from llmproc_nb.core.call import Call
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.usage import Usage
 
-LIMIT_STOPS = frozenset({"max_steps", "max_total_tokens", "max_cost", "max_seconds", "max_tokens", "context_window"})
+LIMIT_STOPS = frozenset({"max_steps", "max_total_steps", "max_total_tokens", "max_cost", "max_seconds", "max_tokens", "context_window"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def started(
 
 def changed(program: Program, flags: Namespace) -> Program:
     """The program with the model, the address and the limits that the flags name."""
-    limits = {"steps": flags.max_steps, "cost_usd": flags.cost_limit}
+    limits = {"max_iterations": flags.max_steps, "cost_usd": flags.cost_limit}
     made = msgspec.structs.replace(program.limits, **{name: value for name, value in limits.items() if value is not None})
     choice = Choice(program="program", model=flags.model, base_url=flags.base_url)
     return program_of(choice, program.name, os.environ, {"program": program.replace(limits=made)})

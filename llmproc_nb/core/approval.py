@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import repeat
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -34,7 +35,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     `unattended` is what becomes of it where nobody can be asked. `check` raises ToolError for arguments that the tool does not take, so
     that who changes them hears of it at once; they are checked again before the tool runs. `title` stands in place of the usual first
-    line; `once`: an answer cannot hold for later asks as well.
+    line; `once`: an answer cannot hold for later asks as well. `names` are what the tool is called by those whose rules are asked, where
+    that is not (only) `tool`: a child may know it by an alias.
     """
 
     process: str
@@ -49,6 +51,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[dict[str, Any]], Any] | None = None
     title: str = ""
     once: bool = False
+    names: tuple[str, ...] = ()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,10 +102,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise ProgramError(wrong[0], place=f"a rule for {self.tool}: arguments.{name}", right=wrong[1])
 
     def matches(self, ask: Ask) -> bool:
-        """Whether this rule decides over a call."""
-        if not fnmatchcase(ask.tool, self.tool):
-            return False
+        """Whether this rule decides over a call. What lets through goes by the names that are known where the rule was written."""
         lets_through = self.decision == "always"
+        names = (*(() if lets_through and ask.names else (ask.tool,)), *ask.names)
+        if not any(fnmatchcase(name, self.tool) for name in names):
+            return False
         if self.access is not None:
             level, own = ACCESS.index(ask.access), ACCESS.index(self.access)
             if (level > own) if lets_through else (level < own):
@@ -212,14 +216,15 @@ def by_policy(policy: Approval, ask: Ask) -> Decision | None:
     return None if verdict == "ask" else Decision(allowed=verdict == "always", by=by, reason=reason)
 
 
-def by_policies(policies: Iterable[Approval], ask: Ask) -> Decision | Ask:
+def by_policies(policies: Iterable[Approval], ask: Ask, names: Iterable[tuple[str, ...]] = repeat(())) -> Decision | Ask:
     """What several sets of rules decide together (a process's own first, then of those above it): the strictest one counts.
 
-    Gives the Ask to put before a person, with why, where that is to be done.
+    `names` are what the tool is called by those whose rules they are. Gives the Ask to put before a person, with why, where that is to
+    be done.
     """
     allowed, put = Decision(allowed=True, by=DEFAULT), None
-    for policy in policies:
-        verdict, by, reason = policy.verdict(ask)
+    for policy, called in zip(policies, names, strict=False):
+        verdict, by, reason = policy.verdict(msgspec.structs.replace(ask, names=called))
         if verdict == "never":
             return Decision(allowed=False, by=by, reason=reason)
         if verdict == "always":
@@ -235,14 +240,16 @@ def unanswered(ask: Ask) -> Decision:
     return Decision(allowed=ask.unattended == "always", by=UNATTENDED)
 
 
-async def decided(policies: Iterable[Approval], ask: Ask, approver: Approver | None) -> Decision:
+async def decided(
+    policies: Sequence[Approval], ask: Ask, approver: Approver | None, names: Sequence[tuple[str, ...]] | None = None
+) -> Decision:
     """The decision over a call: by the rules, else by a person, else as for unattended runs. Changed arguments must keep to the rules."""
-    policies = tuple(policies)
-    found = by_policies(policies, ask)
+    called = names if names is not None else [()] * len(policies)
+    found = by_policies(policies, ask, called)
     if isinstance(found, Decision):
         return found
     made = await approver.decide(found) if approver is not None else unanswered(found)
     if made.arguments is None or not made.allowed:
         return made
-    again = by_policies(policies, msgspec.structs.replace(ask, arguments=made.arguments))
+    again = by_policies(policies, msgspec.structs.replace(ask, arguments=made.arguments), called)
     return again if isinstance(again, Decision) and not again.allowed else made

@@ -260,6 +260,7 @@ def shortened(process: Process, head: Node, first_k: int | None, last_n: int | N
     for message in (*(one.message for one in said[:begin]), gap, *(bare(one.message) for one in said[end:])):
         node = process.graft(message, node)
     assert node is not None
+    process.machine.shorter[node.id] = head.id
     return node
 
 

@@ -104,7 +104,8 @@ async def decide(run: Run, node: Node, position: int, tool: Tool, arguments: dic
         with ExitStack() as waits:
             for one in inside.get():
                 waits.enter_context(one.person.waiting())
-            made = await decided(policies, ask, run.machine.approver)
+            names = [whose.tools.names_of(tool) for whose in policies]
+            made = await decided(tuple(policies.values()), ask, run.machine.approver, names)
     write(run, node, position, tool.name, made)
     return made
 

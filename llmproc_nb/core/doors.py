@@ -5,14 +5,15 @@ Not here: what stands behind them (drivers), the doors of single things (provide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmproc_nb.core.event import Decided, FdOpened, Offered, ToolRan
+from llmproc_nb.core.event import CodeRan, Decided, FdOpened, Offered, ServerRead, ToolRan
 from llmproc_nb.core.fd import LongText, Numbers
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Provider, Settings
+from llmproc_nb.core.sandbox import SandboxDoor
 from llmproc_nb.core.server import ServerDoor
 from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Usage
@@ -46,12 +47,29 @@ class Recorded(Protocol):
         """What was decided on this tool call; None where nothing had to be."""
         ...
 
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
+        """What was read from a server while `lineage` stood on that node; None to ask the server. Raises ReplayMiss.
+
+        `dry`: only to see it; the next one who asks gets the same.
+        """
+        ...
+
     def window(self, model: str) -> int | None:
         """The window, in tokens, for which a path to this model was shortened."""
         ...
 
     def fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
         """The fds that this tool call had opened, with their texts."""
+        ...
+
+    def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
+        """What came of a cell that a person ran at a node; None to run it. Raises ReplayMiss."""
+        ...
+
+    def code_at(self, lineage: str, node_id: str, position: int) -> CodeRan | None:
+        """What came of the cell of a tool call, where one ran."""
         ...
 
     def fd_numbers(self, lineage: str) -> Numbers | None:
@@ -98,6 +116,26 @@ class Drivers(Protocol):
 
     def keep_file(self, path: Path) -> LongText:
         """The text of a file, read where it lies where it is long. Raises ToolError."""
+        ...
+
+    def sandbox(self, program: Program) -> SandboxDoor:
+        """Where the sandboxes of a program's processes come from."""
+        ...
+
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        """Each promise of a sandbox, tried now in a fresh one: its name, whether it is kept, what was tried, what happened."""
+        ...
+
+    def packed(self, value: Any, name: str) -> Any:
+        """A value that goes into a sandbox: a frame as the bytes of an Arrow stream, plain data as it is. Raises ToolError."""
+        ...
+
+    def unpacked(self, value: Any) -> Any:
+        """A value that came out of a sandbox."""
+        ...
+
+    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
+        """Write code cells with their outputs as a notebook. Raises PersonError."""
         ...
 
     def write_text(self, text: LongText, path: str, *, mode: Literal["write", "append"], create: bool, exist_ok: bool) -> int:

@@ -11,6 +11,7 @@ import msgspec
 
 from llmproc_nb.core.message import Message, ToolResult
 from llmproc_nb.core.provider import Settings, ToolSpec
+from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.usage import Usage
 
 
@@ -164,11 +165,29 @@ class ToolRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tool_ra
 
 
 class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered"):
-    """The tools that the servers of a process offer from its next call on. `access` is what each needs, by name."""
+    """The tools that the servers of a process offer from its next call on.
+
+    `access` is what each needs, by name; `bases` what those were called that have an alias.
+    """
 
     lineage: str
     tools: tuple[ToolSpec, ...] = ()
     access: dict[str, Literal["read", "write", "admin"]] = {}
+    bases: dict[str, str] = {}
+
+
+class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):
+    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) a resource.
+
+    `said` is what was in it: the messages of a prompt, or the parts of a resource in one message.
+    """
+
+    node: str
+    server: str
+    name: str
+    arguments: dict[str, str] | None = None
+    said: tuple[Message, ...] = ()
+    replayed: bool = False
 
 
 class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_opened"):
@@ -188,6 +207,28 @@ class FdOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="fd_ope
     text: str | None = None
     source: str | None = None
     position: int | None = None
+
+
+class CodeRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="code_ran"):
+    """A code cell ran in the sandbox of its process. Its `seq` names the state that the sandbox has since.
+
+    `node`: the reply whose tool call number `position` it was; where a person ran it (no position), the node the process stood on.
+    `after` is the cell whose state it went on from, None: a fresh session. `put` are variables and files (`./name`) that were set from
+    outside instead. The other fields are those of Ran; a session that died goes on from `after`.
+    """
+
+    node: str
+    position: int | None = None
+    code: str = ""
+    after: int | None = None
+    put: tuple[str, ...] = ()
+    status: str = "ok"
+    outputs: tuple[Output, ...] = ()
+    notes: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_mb: float = 0.0
+    replayed: bool = False
 
 
 class Decided(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decided"):
@@ -278,7 +319,9 @@ AnyEvent: TypeAlias = (
     | ToolStarted
     | ToolRan
     | Offered
+    | ServerRead
     | FdOpened
+    | CodeRan
     | Decided
     | Sent
     | Merged

@@ -1,6 +1,7 @@
 """The one gate through which every new child of a process comes: forked or spawned, by a person, by Python or by a model.
 
-Here: who may have how many children, how deep, with which access. Not here: how a child is made (machine).
+Here: who may have how many children, how deep, with which access; and whether one more request may be made. Not here: how a child is
+made (machine).
 """
 
 from __future__ import annotations
@@ -79,11 +80,15 @@ def _check(process: Process, count: int, deep: int, by_model: bool) -> None:
         )
 
 
-def limit_reached(process: Process, limits: Limits, *, steps: int, seconds: float) -> str | None:
-    """The stop reason of the first limit used up by a process, or by anyone above it."""
-    stop = limits.reached(steps=steps, seconds=seconds, usage=process.usage)
-    above = process.parent
-    while stop is None and above is not None:
-        stop = above.program.limits.reached(steps=-1, seconds=-1.0, usage=above.usage)
-        above = above.parent
+def take_step(process: Process, limits: Limits, *, iteration: int, seconds: float) -> str | None:
+    """Count one request more for a process and everyone above it; or the stop reason of the first limit used up by one of them.
+
+    `iteration` is how many the call has made. Called on the owner loop: of many children at once none takes what another one was given.
+    """
+    stop = "max_steps" if iteration >= limits.of_call else limits.reached(steps=process.steps, seconds=seconds, usage=process.usage)
+    for above in process.ancestors:
+        stop = stop or above.program.limits.reached(steps=above.steps, seconds=-1.0, usage=above.usage)
+    if stop is None:
+        for one in (process, *process.ancestors):
+            one.steps += 1
     return stop

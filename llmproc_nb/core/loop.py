@@ -21,15 +21,16 @@ from llmproc_nb.core.decision import PersonTime, decide
 from llmproc_nb.core.decision import lines as decision_lines
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import AnswerError, LlmprocError, LogError, ToolError
-from llmproc_nb.core.event import Called, Replied, Stopped
+from llmproc_nb.core.event import Called, CodeRan, Replied, Stopped
 from llmproc_nb.core.fan import Fan
-from llmproc_nb.core.gate import limit_reached
+from llmproc_nb.core.gate import take_step
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.message import Message, ToolCall, clean, user
 from llmproc_nb.core.paging import open_references, paged_input
 from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
 from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
-from llmproc_nb.core.syscall import target, went_back
+from llmproc_nb.core.sandboxed import warm
+from llmproc_nb.core.syscall import run_python, target, went_back
 from llmproc_nb.core.told import Told
 from llmproc_nb.core.tool import read_arguments
 from llmproc_nb.core.toolrun import CUT_OFF, NOT_RUN, refuse_all, run_tools
@@ -71,6 +72,7 @@ class Run(Told):
         self.api_calls: list[ApiCall] = []
         self.tool_runs: list[ToolRun] = []
         self.nodes: list[Node] = []
+        self.code: list[CodeRan] = []
         self.earlier: tuple[Node, ...] = ()
         self.before: Node = process.head
         self.detail: str | None = None
@@ -98,6 +100,11 @@ class Run(Told):
         self.nodes.append(node)
         return node
 
+    def ran_code(self, **fields: Any) -> CodeRan:
+        """Write down a code cell of this call."""
+        self.code.append(self.write(CodeRan, **fields))
+        return self.code[-1]
+
     async def supervise(self) -> RunResult:
         """Run to the end and say how it ended. Raises what stopped it where that was an error; the path is legal in any case."""
         async with self.process.turn:
@@ -109,6 +116,8 @@ class Run(Told):
                 self.process.running = self
             self.above = tuple(run for run in inside.get() if run.process in self.process.ancestors)
             inside.set((*inside.get(), self))
+            if any(tool.function is run_python for tool in self.tools):
+                warm(self.process)
             self._read_inbox()
             self.before = self.process.head
             reason, fault = "error", "the loop itself failed"
@@ -145,8 +154,9 @@ class Run(Told):
         for step in range(10**9):
             self.check_log()
             self._read_inbox()
-            stop = limit_reached(self.process, self.limits, steps=step, seconds=self._used_s())
-            stop = "max_seconds" if stop is None and self._left_s() == 0 else stop
+            if self._left_s() == 0:
+                return "max_seconds"
+            stop = take_step(self.process, self.limits, iteration=step, seconds=self._used_s())
             if stop is not None:
                 return stop
             try:
@@ -306,6 +316,7 @@ class Run(Told):
             detail=self.detail,
             parsed=self._parsed(text) if reason == "end_turn" else None,
             notes=tuple(self.notes),
+            code=tuple(self.code),
         )
 
     def _on_path(self) -> tuple[Node, ...]:

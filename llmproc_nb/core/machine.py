@@ -15,7 +15,7 @@ from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError
-from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, Started, Stopped, ToolRan, Warned
+from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, ServerRead, Started, Stopped, ToolRan, Warned
 from llmproc_nb.core.fd import Numbers
 from llmproc_nb.core.gate import admit, allowed, check, release
 from llmproc_nb.core.limiter import Limiter
@@ -24,8 +24,9 @@ from llmproc_nb.core.owner import OwnerLoop
 from llmproc_nb.core.process import Loaded, Origin, Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Config, Provider
-from llmproc_nb.core.server import Servers, first_tools, servers_for
+from llmproc_nb.core.server import Connection, first_tools, servers_for
 from llmproc_nb.core.standing import Standing
+from llmproc_nb.core.state import Family
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access
 from llmproc_nb.core.usage import Usage
@@ -60,10 +61,14 @@ class Machine:
         self.processes: dict[int, Process] = {}
         self.current_cell: Callable[[], str | None] = lambda: None
         self.show: Callable[[Any], Any] = lambda value: value
+        self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
         self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
+        self.families: dict[int, Family] = {}
+        self.shorter: dict[str, str] = {}
+        """The ends of shorter branches, and the nodes whose paths they are."""
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
-        self.servers: list[Servers] = []
+        self.servers: list[Connection] = []
         self._declared: set[str] = set()
         self._lineages: dict[str, int] = {}
         self._named: dict[int, int] = {}
@@ -218,7 +223,7 @@ class Machine:
 
     def _write_started(self, process: Process, declaration: dict[str, Any]) -> None:
         parent, provider = process.parent, process.provider
-        self.log.write(
+        process.born = self.log.write(
             Started,
             pid=process.pid,
             cell=self.current_cell(),
@@ -231,7 +236,7 @@ class Machine:
             program=declaration,
             origin=process.origin,
             access=process.access,
-        )
+        ).seq
 
     def children(self, process: Process) -> tuple[Process, ...]:
         """The children of a process, oldest first."""
@@ -323,6 +328,10 @@ class Machine:
     def recorded_offer(self, lineage: str, call: int) -> Offered | None:
         return self.recorded.offered(lineage, call) if self.recorded is not None and self.recorded.mode != "record" else None
 
+    def recorded_read(self, process: Process, server: str, name: str, arguments: Mapping[str, str] | None, dry: bool) -> ServerRead | None:
+        """What was read from a server where a process stands, as it was when this was recorded."""
+        return self.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry) if self.recorded else None
+
     def recorded_decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
         return self.recorded.decision(node_id, position, lineage) if self.recorded else None
 
@@ -342,7 +351,12 @@ class Machine:
         for call in calls:  # they have things to write down
             call.settle(CLOSE_GRACE_S)
         faults = []
-        for close in (*(servers.close() for servers in self.servers), *(provider.close() for provider in self._providers.values())):
+        sandboxes = (family.close() for family in tuple(self.families.values()))
+        for close in (
+            *sandboxes,
+            *(servers.close() for servers in self.servers),
+            *(provider.close() for provider in self._providers.values()),
+        ):
             try:
                 self.owner.wait(close, CLOSE_S)
             except Exception as error:  # foreign code: the others and the store must be given back all the same
@@ -352,3 +366,8 @@ class Machine:
             self.log.store.close()
         if faults:
             raise faults[0]
+
+
+def _no_variables(names: tuple[str, ...]) -> dict[str, Any]:
+    found = f"there is no notebook to take {', '.join(names)} from"
+    raise PersonError(found, place="[sandbox] variables", right="a script gives them with process.sandbox.put(name=value)")

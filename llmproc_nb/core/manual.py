@@ -17,6 +17,8 @@ DESCRIPTIONS: dict[str, str] = {
     "kill": "End a process that you started.",
     "read_fd": "Read a file descriptor (fd): a part by page, line or character, all of it, or where a regular expression matches.",
     "fd_to_file": "Write the whole text of a file descriptor (fd:1, ref:name) to a file.",
+    "run_python": "Run Python code in your own confined notebook kernel and get its output. Variables, imports and files in the working "
+    "folder stay for the next call. The value of the last expression is shown, and figures are shown as images. There is no network.",
     "write_stderr": "Write a line to the log that people watch while you work. It is not part of your answer.",
 }
 PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
@@ -57,5 +59,6 @@ PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
         "create": {"type": "boolean", "default": True, "description": "Make the file if it is missing"},
         "exist_ok": {"type": "boolean", "default": True, "description": "Whether it may exist already"},
     },
+    "run_python": {"code": {**_TEXT, "description": "The code of one cell"}},
     "write_stderr": {"message": {**_TEXT, "description": "The line"}},
 }

@@ -25,7 +25,8 @@ from llmproc_nb.core.loop import OnMain, Run
 from llmproc_nb.core.message import AnyPart, Message, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
 from llmproc_nb.core.said import check_callbacks, message_of
-from llmproc_nb.core.server import Servers, end_servers, renew_tools
+from llmproc_nb.core.sandboxed import Sandbox, end_sandbox
+from llmproc_nb.core.server import Connection, Servers, end_servers, renew_tools
 from llmproc_nb.core.standing import Standing
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access, Tool, Toolset
@@ -47,7 +48,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     limiter: Limiter
     settings: Settings
     linked: Mapping[str, Program]
-    servers: Servers | None = None
+    servers: Connection | None = None
 
 
 class Process(Standing):
@@ -56,7 +57,11 @@ class Process(Standing):
     alive = True
     usage = NOTHING
     children = 0
+    steps = 0
+    """The requests that it and everyone below it have made."""
     by_model = False
+    born = 0
+    """The seq of the event with which it began."""
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
     inbox: tuple[str, ...] = ()
@@ -99,10 +104,15 @@ class Process(Standing):
         """The programs that can be reached by links, as they were when the first of the family started."""
         return self.loaded.linked
 
-    @property
+    @cached_property
     def servers(self) -> Servers | None:
-        """The MCP servers of the program; a process and its forks share them."""
-        return self.loaded.servers
+        """The MCP servers of the program; a process and its forks share the connection."""
+        return Servers(self, self.loaded.servers) if self.loaded.servers is not None else None
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """Where its code runs. It costs nothing before the first cell."""
+        return Sandbox(self)
 
     @cached_property
     def turn(self) -> asyncio.Lock:
@@ -142,7 +152,7 @@ class Process(Standing):
         check_callbacks(callbacks or {})
         limits = self.program.limits
         if max_iterations is not None:
-            limits = msgspec.structs.replace(limits, steps=max_iterations)
+            limits = msgspec.structs.replace(limits, max_iterations=max_iterations)
         config, parse = self.config, None
         if schema is not None:
             json_schema, parse = self.machine.drivers.schema(schema)
@@ -255,6 +265,7 @@ class Process(Standing):
             self.machine.log.write(Killed, pid=self.pid)
         finally:  # a log that cannot take it now keeps it for later, and must not keep anything running
             end_servers(self)
+            end_sandbox(self)
             self._end_children()
 
     def _end_children(self) -> None:
@@ -308,9 +319,9 @@ class Process(Standing):
         return tuple(found)
 
     @property
-    def policies(self) -> tuple[Approval, ...]:
-        """The rules that hold for its tool calls: its own, and those of all above it."""
-        return tuple(one.program.approval for one in (self, *self.ancestors) if one.program.approval is not None)
+    def policies(self) -> dict[Process, Approval]:
+        """The rules that hold for its tool calls, by whose they are: its own, and those of all above it."""
+        return {one: one.program.approval for one in (self, *self.ancestors) if one.program.approval is not None}
 
     @property
     def root(self) -> Process:

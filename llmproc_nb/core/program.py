@@ -14,6 +14,7 @@ import msgspec
 from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.provider import HIDDEN, Settings
+from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.core.tool import Access, Tool
 from llmproc_nb.core.usage import Limits
 
@@ -141,6 +142,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     compaction: Compaction | None = None
     mcp: dict[str, McpServer] = {}
     approval: Approval | None = None
+    sandbox: SandboxRules | None = None
     script: tuple[dict[str, Any], ...] | Callable[..., Any] = ()
     prompt_caching: bool = True
     demo_prompts: tuple[str, ...] = ()
@@ -183,6 +185,8 @@ def _public(value: Any) -> Any:
     if isinstance(value, McpServer):
         hidden = {"env": dict.fromkeys(value.env, HIDDEN), "headers": dict.fromkeys(value.headers, HIDDEN)}
         return msgspec.structs.replace(value, args=(HIDDEN,) * len(value.args), url=value.url and _open_url(value.url), **hidden)
+    if isinstance(value, SandboxRules):
+        return msgspec.structs.replace(value, env=dict.fromkeys(value.env, HIDDEN))
     if isinstance(value, Link):
         return msgspec.structs.replace(value, program=None, path=value.path or (value.program.name if value.program else None))
     return value

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.dialog import Node
+from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.message import ToolResult
 from llmproc_nb.core.usage import Usage
 
@@ -58,8 +59,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `nodes` are the nodes of this call on the path, from the user's message to the head; `left` are those that a
     goto left behind. `stop_reason` is the model's (end_turn, max_tokens,
-    stop_sequence, refusal …), a limit (max_steps, max_total_tokens, max_cost, max_seconds), `interrupted` or `killed`. `usage` is all that
-    was used, `below` the part of it that its children used.
+    stop_sequence, refusal …), a limit (max_steps: those of one call; max_total_steps, max_total_tokens, max_cost,
+    max_seconds), `interrupted` or `killed`. `usage` is all that was used, `below` the part of it that its children used. `code` are
+    the cells that ran in its sandbox.
     """
 
     text: str
@@ -81,6 +83,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
     parsed: Any = None
     notes: tuple[str, ...] = ()
+    code: tuple[CodeRan, ...] = ()
 
     def __str__(self) -> str:
         return self.text

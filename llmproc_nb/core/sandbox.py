@@ -1,6 +1,6 @@
-"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again. And what is said of it.
+"""The door to sandboxes: confined Python in processes of its own, whose live state can be kept and woken again.
 
-Here: the declaration, what a cell gives, the door. Not here: which state belongs to which place of a dialog (state), how it is done (driver).
+Here: the declaration, what a cell gives, the door. Not here: which state belongs to a place of a dialog (state), how it is done (drivers).
 """
 
 from __future__ import annotations
@@ -83,6 +83,21 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_mb: float = 0.0
 
 
+class Variable(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable by its name, the name of its type, and what can be said of it in a few words. All of it is hostile until escaped."""
+
+    name: str
+    kind: str = ""
+    said: str = ""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has: its variables, and the files of its working folder with their sizes in bytes."""
+
+    variables: tuple[Variable, ...] = ()
+    files: tuple[tuple[str, int], ...] = ()
+
+
 OutputReader: TypeAlias = Callable[[Output], None]
 
 
@@ -93,7 +108,11 @@ class Shell(Protocol):
     def alive(self) -> bool: ...
 
     async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
-        """Run a cell. `on_output` gets outputs as they come. Never raises for what the code does; cancelled, it interrupts the code first."""
+        """Run a cell. `on_output` gets outputs as they come. Never raises for what the code does, nor where the shell dies."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Stop the cell that runs: its `run` gives what came of it, with the status interrupted, or died where it would not stop."""
         ...
 
     async def keep(self) -> Checkpoint | None:
@@ -106,6 +125,10 @@ class Shell(Protocol):
 
     async def get(self, name: str) -> bytes | Any:
         """A variable: a frame as the bytes of an Arrow stream, anything else as JSON data. Raises ToolError where it is neither."""
+        ...
+
+    async def look(self) -> Look:
+        """What there is, without a trace. Raises ToolError."""
         ...
 
     async def write_file(self, path: str, data: bytes) -> None:
@@ -139,8 +162,15 @@ class Checkpoint(Protocol):
 class SandboxDoor(Protocol):
     """Where the sandboxes of one family (a process and its forks) come from. It lives on the owner loop of its machine."""
 
+    def warm(self) -> None:
+        """Begin to get ready what makes `start` quick. Returns at once, raises nothing, costs nothing where it is done."""
+        ...
+
     async def start(self) -> Shell:
-        """A fresh session in an empty working folder. Raises ToolError where the confinement that is asked for cannot be had."""
+        """A fresh session, with the program's files in its working folder and nothing else.
+
+        Raises ToolError where a file is missing, or the confinement that is asked for cannot be had.
+        """
         ...
 
     async def close(self) -> None:

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from llmproc_nb.core.errors import CallStateError, PromptError, ToolError
-from llmproc_nb.core.event import Offered
-from llmproc_nb.core.message import Message
+from llmproc_nb.core.event import Offered, ServerRead
+from llmproc_nb.core.message import Message, cleaned, user
 from llmproc_nb.core.tool import ResultParts, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -43,20 +43,24 @@ class ServerDoor(Protocol):
 
     async def prompt(self, server: str, name: str, arguments: Mapping[str, str] | None = None) -> tuple[Message, ...]: ...
 
+    def rest(self) -> None:
+        """End them until something is asked of them again. Called on the owner loop, for a process that is done for now."""
+        ...
+
     async def close(self) -> None: ...
 
 
 Connect: TypeAlias = Callable[[], Coroutine[Any, Any, ServerDoor]]
 
 
-class Servers:
-    """The servers of a process and its forks, for callers on any thread but the owner loop's.
+class Connection:
+    """What a process and its forks share: their servers, and whether they are connected.
 
     Where a recording answers they are connected by the first thing that is not in it; in mode replay (`connect` None) never.
     """
 
     def __init__(self, machine: Machine, names: tuple[str, ...], connect: Connect | None) -> None:
-        self._machine, self.names, self._connect = machine, names, connect
+        self.machine, self.names, self._connect = machine, names, connect
         self.door: ServerDoor | None = None
         self.begun: dict[int, int] = {}
         self._one, self._closed = asyncio.Lock(), False
@@ -72,26 +76,6 @@ class Servers:
                 self.door = await self._connect()
         return self.door
 
-    def connect(self) -> ServerDoor:
-        """Connect them now. Raises ProgramError."""
-        return self._wait(self.connected, ".connected()")
-
-    def resources(self, server: str) -> tuple[Any, ...]:
-        """What a server has to read. Raises PromptError."""
-        return self._ask("resources", server)  # type: ignore[no-any-return]
-
-    def read(self, server: str, resource: str) -> ResultParts:
-        """What is in a resource, by its uri or its name. Raises PromptError."""
-        return self._ask("read", server, resource)  # type: ignore[no-any-return]
-
-    def prompts(self, server: str) -> tuple[Any, ...]:
-        """The prompts of a server."""
-        return self._ask("prompts", server)  # type: ignore[no-any-return]
-
-    def prompt(self, server: str, name: str, **arguments: Any) -> tuple[Message, ...]:
-        """The messages of a prompt. Raises PromptError where there is none, or an argument is missing."""
-        return self._ask("prompt", server, name, arguments)  # type: ignore[no-any-return]
-
     async def close(self) -> None:
         """End them. Also those that are just being connected."""
         self._closed = True
@@ -99,49 +83,107 @@ class Servers:
             if self.door is not None:
                 await self.door.close()
 
+    def wait(self, ask: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+        """The answer of a coroutine of the owner loop, for other threads."""
+        if self.machine.owner.is_here():
+            raise CallStateError("waiting for a server here would never end", place="servers", right=f"async code has {instead}")
+        return self.machine.owner.wait(ask())
+
+
+class Servers:
+    """The servers of a process, for callers on any thread but the owner loop's. What is read is written down for whoever replays it."""
+
+    def __init__(self, process: Process, connection: Connection) -> None:
+        self._process, self._connection = process, connection
+        self.names = connection.names
+
+    @property
+    def door(self) -> ServerDoor | None:
+        """The servers themselves, once they are connected."""
+        return self._connection.door
+
+    async def connected(self) -> ServerDoor:
+        """The servers, connected. Raises ProgramError, and PromptError where they must not be."""
+        return await self._connection.connected()
+
+    def resources(self, server: str) -> tuple[Any, ...]:
+        """What a server has to read. Raises PromptError."""
+        return self._ask("resources", server)  # type: ignore[no-any-return]
+
+    def read(self, server: str, resource: str, *, dry: bool = False) -> ResultParts:
+        """What is in a resource, by its uri or its name; `dry`: for a look, which is not written down. Raises PromptError."""
+        (message,) = self._read(server, resource, None, lambda: (user(self._ask("read", server, resource)),), dry=dry)
+        return message.parts  # type: ignore[return-value]  # they were put there as these parts
+
+    def prompts(self, server: str) -> tuple[Any, ...]:
+        """The prompts of a server."""
+        return self._ask("prompts", server)  # type: ignore[no-any-return]
+
+    def prompt(self, server: str, name: str, **arguments: Any) -> tuple[Message, ...]:
+        """The messages of a prompt. Raises PromptError where there is none, or an argument is missing."""
+        given = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
+        return self._read(server, name, given, lambda: self._ask("prompt", server, name, given))
+
+    def _read(
+        self, server: str, name: str, arguments: dict[str, str] | None, ask: Callable[[], tuple[Message, ...]], *, dry: bool = False
+    ) -> tuple[Message, ...]:
+        """What is read from a server, or was read when this was recorded; written down either way."""
+        process, machine, node = self._process, self._connection.machine, self._process.head.id
+        known = machine.recorded_read(process, server, name, arguments, dry)
+        said: tuple[Message, ...] = cleaned(ask()) if known is None else known.said
+        if dry:
+            return said
+        fields = {"node": node, "server": server, "name": name, "arguments": arguments, "said": said, "replayed": known is not None}
+        machine.log.write(ServerRead, pid=process.pid, cell=machine.current_cell(), **fields)
+        return said
+
     def _ask(self, what: str, *words: Any) -> Any:
         async def asked() -> Any:
             return await getattr(await self.connected(), what)(*words)
 
-        return self._wait(asked, f"(await process.servers.connected()).{what}(…)")
-
-    def _wait(self, ask: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-        if self._machine.owner.is_here():
-            raise CallStateError("waiting for a server here would never end", place="servers", right=f"async code has {instead}")
-        return self._machine.owner.wait(ask())
+        return self._connection.wait(asked, f"(await process.servers.connected()).{what}(…)")
 
     def __repr__(self) -> str:
         return f"<Servers {', '.join(self.names)}>"
 
 
-def servers_for(machine: Machine, program: Program, name: str, parent: Process | None, origin: str) -> Servers | None:
+def servers_for(machine: Machine, program: Program, name: str, parent: Process | None, origin: str) -> Connection | None:
     """The servers of a new process, connected unless a recording answers in their place. A fork has those of its parent."""
     if not program.mcp:
         return None
     if parent is not None and origin == "fork" and program.mcp == parent.program.mcp:
-        return parent.servers
+        return parent.loaded.servers
     replays = machine.recorded is not None and machine.recorded.mode == "replay"
-    servers = Servers(machine, tuple(program.mcp), None if replays else partial(machine.drivers.connect, program, machine, name))
+    servers = Connection(machine, tuple(program.mcp), None if replays else partial(machine.drivers.connect, program, machine, name))
     machine.servers.append(servers)
     if not replays and machine.recorded_offer(machine.lineage(name, parent, peek=True), 0) is None:
         if machine.owner.is_here():
             found = "a process with servers cannot be started on the owner loop"
             raise CallStateError(found, place=name, right="plain functions, and tools that are plain functions, can start it")
-        servers.connect()
+        servers.wait(servers.connected, ".connected()")
     return servers
 
 
 def end_servers(process: Process) -> None:
     """End the servers of a process that was killed, unless a living fork uses them."""
-    servers, machine = process.servers, process.machine
-    if servers is None or any(one.alive and one.servers is servers for one in tuple(machine.processes.values())):
+    servers, machine = process.loaded.servers, process.machine
+    if servers is None or any(one.alive and one.loaded.servers is servers for one in tuple(machine.processes.values())):
         return
     asyncio.run_coroutine_threadsafe(servers.close(), machine.owner.loop)
 
 
+def rest_servers(process: Process) -> None:
+    """Let the servers of a process that is done rest, unless a fork of it still works with them. Called on the owner loop."""
+    servers = process.loaded.servers
+    if servers is None or servers.door is None:
+        return
+    if not any(one.busy and one.loaded.servers is servers for one in tuple(process.machine.processes.values())):
+        servers.door.rest()
+
+
 def renew_tools(process: Process) -> None:
     """Give a process the tools that its servers offer now, and write down which they are. Called where a call begins."""
-    servers = process.servers
+    servers = process.loaded.servers
     if servers is None:
         return
     number = servers.begun[process.pid] = servers.begun.get(process.pid, -1) + 1
@@ -156,7 +198,7 @@ def renew_tools(process: Process) -> None:
 
 def first_tools(process: Process) -> None:
     """Give a new process the tools of its servers."""
-    servers = process.servers
+    servers = process.loaded.servers
     if servers is None:
         return
     event = process.machine.recorded_offer(process.lineage, 0)
@@ -171,10 +213,11 @@ def _take(process: Process, offered: Toolset) -> None:
     own = process.tools.filter(lambda tool: tool.name not in before)
     process.put_tools(own.join(offered))
     access = {tool.name: tool.access for tool in offered}
-    process.machine.log.write(Offered, pid=process.pid, lineage=process.lineage, tools=offered.specs, access=access)
+    bases = {tool.name: tool.base for tool in offered if tool.base}
+    process.machine.log.write(Offered, pid=process.pid, lineage=process.lineage, tools=offered.specs, access=access, bases=bases)
 
 
-def _recorded(servers: Servers, event: Offered) -> Toolset:
+def _recorded(servers: Connection, event: Offered) -> Toolset:
     """The tools that were offered when it was recorded. One that must run all the same has the servers connected."""
     tools = []
     for spec in event.tools:
@@ -182,13 +225,12 @@ def _recorded(servers: Servers, event: Offered) -> Toolset:
         while caller in spec.parameters.get("properties", {}):
             caller += "_"
         function = partial(_late, servers, spec.name, caller)
-        tools.append(
-            Tool(spec=spec, function=function, access=event.access.get(spec.name, "write"), inject={caller: "process"}, timeout_s=None)
-        )
+        known: dict[str, Any] = {"access": event.access.get(spec.name, "write"), "base": event.bases.get(spec.name, "")}
+        tools.append(Tool(spec=spec, function=function, inject={caller: "process"}, timeout_s=None, **known))
     return Toolset(tools)
 
 
-async def _late(servers: Servers, name: str, caller: str, /, **arguments: Any) -> Any:
+async def _late(servers: Connection, name: str, caller: str, /, **arguments: Any) -> Any:
     process = arguments.pop(caller, None)
     tool = (await servers.connected()).toolset.get(name)
     if tool is None:

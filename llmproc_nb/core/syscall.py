@@ -1,7 +1,7 @@
 """System calls: tools that act on the process that calls them. Here: what a model sees of them and what they do.
 
-goto, fork, spawn, wait, send, kill, read_fd, fd_to_file, write_stderr. Not here: how a head moves and a child is made (process, machine),
-the paging itself (fd, reading), and when a goto is looked at (loop).
+goto, fork, spawn, wait, send, kill, read_fd, fd_to_file, run_python, write_stderr. Not here: how a head moves and a child is made
+(process, machine), the paging itself (fd, reading), where code runs (sandboxed), and when a goto is looked at (loop).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
+from llmproc_nb.core.output import Shown, shown
 from llmproc_nb.core.program import FdRules
+from llmproc_nb.core.server import rest_servers
 from llmproc_nb.core.tool import Place, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ async def spawn(
     if not wait:
         pid = _pid(process, child)
         return f"{child.name} runs in the background: wait(pid={pid!r}) gives its answer, send(pid, text) tells it more"
-    return await _answer(process, child, call)
+    return await _answer(process, child, call, last=True)
 
 
 async def wait(process: Process, pid: str) -> str:
@@ -135,10 +137,13 @@ async def wait(process: Process, pid: str) -> str:
     child = _relative(process, pid, of="children")
     if not child.calls:
         raise ToolError(f"{child.name} has not been asked anything", right="a process with a call can be waited for")
-    return await _answer(process, child, child.calls[0])
+    return await _answer(process, child, child.calls[0], last=not any(tool.function is send for tool in process.tools))
 
 
-async def _answer(process: Process, child: Process, call: Call) -> str:
+async def _answer(process: Process, child: Process, call: Call, *, last: bool) -> str:
+    """The answer of a child. After the `last` one its model can ask for, its servers rest; the child stays, for whoever looks at it."""
+    if last and child.origin == "spawn":
+        call.when_done(lambda _: rest_servers(child))
     result = await call
     taken = {fd.name: _here(process, child, fd) for fd in child.own_fds() if _names(result.text, fd)}
     fds = f"\n[{'; '.join(f'{old} of {child.name} is your {new}' for old, new in taken.items())}]" if taken else ""
@@ -204,6 +209,11 @@ def fd_to_file(process: Process, **arguments: Any) -> str:
     return reading.fd_to_file(process.fds, process.machine.drivers.write_text, **arguments)
 
 
+async def run_python(process: Process, place: Place, code: str) -> tuple[Shown, ...]:
+    """What a code cell gave."""
+    return shown(await process.sandbox.execute(code, place=place))
+
+
 def write_stderr(process: Process, message: str) -> str:
     """Put a line into the log channel, which people read and no answer contains."""
     process.machine.log.write(Warned, pid=process.pid, text=messages.clean(message), stderr=True)
@@ -225,10 +235,20 @@ def with_fds(tools: Toolset, program: Program) -> Toolset:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "goto": goto, "fork": fork, "spawn": spawn, "wait": wait, "send": send, "kill": kill,
-    "read_fd": read_fd, "fd_to_file": fd_to_file, "write_stderr": write_stderr,
+    "read_fd": read_fd, "fd_to_file": fd_to_file, "run_python": run_python, "write_stderr": write_stderr,
 }  # fmt: skip
 SYSCALLS = frozenset(_FUNCTIONS)
-_ACCESS: dict[str, Any] = {"fork": "admin", "spawn": "admin", "kill": "admin", "send": "write", "fd_to_file": "write"}
+_ACCESS: dict[str, Any] = {
+    "fork": "admin",
+    "spawn": "admin",
+    "kill": "admin",
+    "send": "write",
+    "fd_to_file": "write",
+    "run_python": "write",
+}
+_WITH_PLACE = ("fork", "run_python")
+_DONE_ONCE = ("fd_to_file", "run_python")
+"""What has effects beyond the process: answered from the recording where one is replayed."""
 
 
 def syscall(name: str, program: Program) -> Tool:
@@ -242,9 +262,9 @@ def syscall(name: str, program: Program) -> Tool:
         description,
         parameters,
         access=_ACCESS.get(name, "read"),
-        inject={**PROCESS, "place": "place"} if name == "fork" else PROCESS,
-        kind="jump" if name == "goto" else "tool" if name == "fd_to_file" else "syscall",
-        timeout_s=None if name in ("fork", "spawn", "wait") else 300.0,
+        inject={**PROCESS, "place": "place"} if name in _WITH_PLACE else PROCESS,
+        kind="jump" if name == "goto" else "tool" if name in _DONE_ONCE else "syscall",
+        timeout_s=None if name in ("fork", "spawn", "wait", "run_python") else 300.0,
     )
 
 

@@ -42,7 +42,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     thread a plain function runs: `worker` (its own), or `main` (a notebook's main thread while a cell waits); coroutine functions
     run on the owner loop. `timeout_s` None means no end. `inject` names parameters the model does not see: the process itself, the
     place of the call, or `{"process": process}`. `access` is what a process needs to have it. `kind` syscall: it acts on its own
-    process only, so a replay runs it again; jump: a syscall that moves the head, looked at before any other call of its reply.
+    process only, so a replay runs it again; jump: a syscall that moves the head, looked at before any other call of its reply. `base` is
+    the name it had before it was renamed.
     """
 
     spec: ToolSpec
@@ -53,6 +54,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = 300.0
     inject: Mapping[str, Literal["process", "runtime_context", "place"]] = {}
     kind: Literal["tool", "syscall", "jump"] = "tool"
+    base: str = ""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself, for the person who declared it."""
@@ -63,7 +65,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         return self.spec.name
 
     def renamed(self, name: str) -> Tool:
-        return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, name=name))
+        return msgspec.structs.replace(self, spec=msgspec.structs.replace(self.spec, name=name), base=self.base or self.name)
 
     def described(self, description: str | None, parameters: Mapping[str, str]) -> Tool:
         """The same tool with another description, or other words for some parameters."""
@@ -95,6 +97,11 @@ class Toolset:
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
+
+    def names_of(self, tool: Tool) -> tuple[str, ...]:
+        """What a tool of any toolset is called here: its name before an alias, and that of each alias of it in this one."""
+        base = tool.base or tool.name
+        return (base, *(own.name for own in self if own.base == base))
 
     def join(self, other: Iterable[Tool]) -> Toolset:
         """These tools and the others; one of the same name takes the place of ours."""

@@ -22,7 +22,8 @@ from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
 from llmproc_nb.core.owner import ToolExit
 from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_part
 from llmproc_nb.core.result import ToolRun
-from llmproc_nb.core.syscall import read_fd
+from llmproc_nb.core.sandboxed import note_recorded
+from llmproc_nb.core.syscall import read_fd, run_python
 from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
@@ -163,6 +164,9 @@ def _recorded(run: Run, node: Node, position: int, call: ToolCall) -> tuple[Tool
     if found is None:
         return None
     open_recorded(run.process, node, position)
+    if known is not None and known.function is run_python and found.outcome != "refused":
+        code = read_arguments(call.arguments).get("code", "")
+        note_recorded(run, node, position, str(code))
     decided = recorded_decision(run, node, position)
     if decided is not None:
         write(run, node, position, call.name, decided)
@@ -233,6 +237,10 @@ async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
 
     def shown() -> ResultParts:
         made = run.machine.show(value)
+        several = made if isinstance(made, tuple) and any(isinstance(part, Paged) for part in made) else (made,)
+        return tuple(part for one in several for part in _of_one(one))
+
+    def _of_one(made: Any) -> ResultParts:
         return (rows_part(run.process, made, label, place),) if isinstance(made, Paged) else result_parts(made)
 
     return await run.machine.owner.workers.run(shown)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+ITERATIONS = 10
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of one or more requests.
@@ -34,20 +36,28 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one process and its whole subtree may use; None is no limit.
 
-    `steps` counts the requests of one call; `seconds` the time of one call; the others count for the life of the process.
+    `max_iterations` counts the requests of the process in one call and no others (default: as many as `steps`, else 10); `seconds` the
+    time of one call and of what it began. The others count for the life of the process, `steps` the requests.
     """
 
-    steps: int | None = 10
+    max_iterations: int | None = None
+    steps: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
     children: int | None = None
     depth: int | None = None
 
+    @property
+    def of_call(self) -> int:
+        """How many requests of its own one call may make."""
+        chosen = self.steps if self.max_iterations is None else self.max_iterations
+        return ITERATIONS if chosen is None else chosen
+
     def reached(self, *, steps: int, seconds: float, usage: Usage) -> str | None:
-        """The stop reason of the first limit that is used up, or None."""
+        """The stop reason of the first limit of the subtree that is used up, or None."""
         if self.steps is not None and steps >= self.steps:
-            return "max_steps"
+            return "max_total_steps"
         if self.tokens is not None and usage.total_tokens >= self.tokens:
             return "max_total_tokens"
         if self.cost_usd is not None and usage.cost_usd >= self.cost_usd:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmproc_nb.core.errors import LogError
-from llmproc_nb.core.event import AnyEvent, Opened, Replied, ToolStarted
+from llmproc_nb.core.event import AnyEvent, Opened, Replied, ServerRead, ToolStarted
 from llmproc_nb.core.line import FOLDER as FOLDER
 from llmproc_nb.core.line import Blobs, blob_folder, encode, log_stem
 from llmproc_nb.core.log import Store
@@ -171,7 +171,7 @@ class RecordingStore:
     def _is_news(self, event: AnyEvent) -> bool:
         if self._mode == "record":
             return isinstance(event, Replied)  # before there is an answer nothing is worth the place of what was recorded
-        return isinstance(event, ToolStarted) or (isinstance(event, Replied) and not event.replayed)
+        return isinstance(event, ToolStarted) or (isinstance(event, Replied | ServerRead) and not event.replayed)
 
     def _begin(self) -> None:
         """Write what was held back, and everything from now on."""

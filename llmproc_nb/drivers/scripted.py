@@ -200,7 +200,7 @@ def _filled(text: str, head: Node) -> str:
     text = text.strip("\n")  # TOML's long strings end with one
     if "{{" not in text:
         return text
-    words = parts_text(parts_of(head.message))
+    words = parts_text(parts_of(head.message)).rstrip("\n")
     return text.replace("{{last}}", words).replace("{{result}}", words)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.errors import ProgramError, ToolDeclarationError
+from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.fd import LongText
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.program import EnvInfo, Link, Preload, Program, ToolWish
 from llmproc_nb.core.provider import Provider, Settings
 from llmproc_nb.core.reading import instructions
+from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules
 from llmproc_nb.core.server import ServerDoor
 from llmproc_nb.core.syscall import SYSCALLS, syscall
 from llmproc_nb.core.tool import Tool, Toolset
@@ -131,6 +133,24 @@ class LateDrivers:
 
     def keep_file(self, path: Path) -> LongText:
         return load(f"{HERE}.text:long_text")(path, folder=self._spool)  # type: ignore[no-any-return]
+
+    def sandbox(self, program: Program) -> SandboxDoor:
+        """The door to the sandboxes of a program's processes."""
+        rules = program.sandbox or SandboxRules()
+        return load(f"{HERE}.sandbox:make")(rules, base_dir=Path(program.base_dir), environ=self._environ())  # type: ignore[no-any-return]
+
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        rules = program.sandbox or SandboxRules()
+        return await load(f"{HERE}.sandbox:proof")(rules, base_dir=Path(program.base_dir), environ=self._environ())  # type: ignore[no-any-return]
+
+    def packed(self, value: Any, name: str) -> Any:
+        return load(f"{HERE}.arrow:packed")(value, name)
+
+    def unpacked(self, value: Any) -> Any:
+        return load(f"{HERE}.arrow:unpacked")(value)
+
+    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
+        load(f"{HERE}.cellbook:write")(cells, Path(path))
 
     def write_text(self, text: LongText, path: str, **how: Any) -> int:
         return load(f"{HERE}.text:write_file")(text, path, root=Path.cwd(), **how)  # type: ignore[no-any-return]

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Resources:
     """The servers of a cell's process, which is started by the first reference that may mean one of them."""
 
-    def __init__(self, process: Callable[[], api.Process]) -> None:
-        self._process = process
+    def __init__(self, process: Callable[[], api.Process], *, dry: bool) -> None:
+        self._process, self._dry = process, dry
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Resources:
 
     def read(self, server: str, resource: str) -> tuple[AnyPart, ...]:
         servers = self._process().servers
-        return servers.read(server, resource) if servers is not None else ()
+        return servers.read(server, resource, dry=self._dry) if servers is not None else ()
 
 
 class AgentCells:
@@ -80,7 +80,9 @@ class AgentCells:
             raise PersonError("the cell has no prompt", right="the prompt stands in the lines below `%%agent`", step="See `%%agent?`.")
         fit = notebook.fit(notebook.processes.paged_chars(flags))
         started = cache(lambda: notebook.processes.of_cell(flags))
-        prompt = self.prompt(body, fit, started)  # a mistake in it is found before a process is started, if no server is asked for it
+        prompt = self.prompt(
+            body, fit, started, dry=flags.dry_run
+        )  # a mistake in it is found before a process is started, if no server is asked for it
         process = started()
         if flags.dry_run:
             return CellCall(notebook, process, None, None, (), dry=self._dry_run(process, prompt, fit))
@@ -98,12 +100,12 @@ class AgentCells:
         made.call.when_done(lambda _: cells.ended(process, cell))
         return made
 
-    def prompt(self, body: str, fit: Fit, process: Callable[[], api.Process]) -> tuple[AnyPart, ...]:
+    def prompt(self, body: str, fit: Fit, process: Callable[[], api.Process], *, dry: bool = False) -> tuple[AnyPart, ...]:
         """The text of a cell with the values of the notebook in it, and what the servers of its process have. Raises PromptError."""
         from llmproc_nb.notebook.template import render_prompt
 
         ip = self._notebook.ip
-        resources = Resources(process)
+        resources = Resources(process, dry=dry)
         return render_prompt(body.rstrip("\n"), ip.user_ns, lambda source: eval(source, ip.user_global_ns, ip.user_ns), fit, resources)
 
     def call(

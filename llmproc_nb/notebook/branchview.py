@@ -19,13 +19,13 @@ from llmproc_nb.notebook.html import escape, escape_code, markdown_html
 
 COLUMNS = ("child", "answer", "stop_reason", "tokens", "cost_usd")
 ANSWER_CHARS = 1200
-LINE_CHARS = 100
+LINE_CHARS, NAME_CHARS = 56, 24
 TOP = "vertical-align:top;text-align:left"
 SIDE = f"{TOP};width:50%;overflow-wrap:anywhere"
 
 
 def branch_table(branches: Branches, *, whole: bool = True) -> Table:
-    """One row per child; not `whole`: answers in one line, for while they run."""
+    """One row per child; not `whole`: each in one line of bounded length, for a terminal and while they run."""
     several = len({branch.process.program.model for branch in branches}) > 1
     columns = ("child", "model", *COLUMNS[1:]) if several else COLUMNS
     return Table(columns, (_row(branch, several, ANSWER_CHARS if whole else LINE_CHARS) for branch in branches), empty="no children")
@@ -103,9 +103,11 @@ def _row(branch: Branch, several: bool, limit_chars: int) -> tuple[Any, ...]:
     answer = branch.text
     if branch.error is not None:
         answer = f"{answer}\n{branch.error}".strip()
-    shown = answer if len(answer) <= limit_chars and limit_chars > LINE_CHARS else one_line(answer, limit_chars)
-    model = (branch.process.model,) if several else ()
-    return (branch.process.name, *model, shown, branch.stop_reason, branch.usage.total_tokens, _cost(branch))
+    whole = limit_chars > LINE_CHARS
+    shown = answer if len(answer) <= limit_chars and whole else one_line(answer, limit_chars)
+    names = (branch.process.name, *((branch.process.model,) if several else ()))
+    names = names if whole else tuple(name if len(name) <= NAME_CHARS else f"{name[: NAME_CHARS - 1]}…" for name in names)
+    return (*names, shown, branch.stop_reason, branch.usage.total_tokens, _cost(branch))
 
 
 def _cost(branch: Branch) -> float | None:

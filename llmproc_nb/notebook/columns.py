@@ -1,7 +1,7 @@
 """Events as columns: plain lists, one per column, before pandas sees them.
 
-Here: what stands in each column. Not here: the columns of calls (callcolumns) and of fds (fdcolumns), what is known of the
-tree (pasttree), dtypes (frames).
+Here: what stands in each column. Not here: the columns of calls (callcolumns), fds (fdcolumns) and code (codecolumns), what is
+known of the tree (pasttree), dtypes (frames).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 from llmproc_nb.core.event import AnyEvent, Called, Decided, ToolRan, ToolStarted
 from llmproc_nb.core.record import Kinds, Past, processes, program_of
 from llmproc_nb.notebook.callcolumns import call_columns
+from llmproc_nb.notebook.codecolumns import code_columns
 from llmproc_nb.notebook.fdcolumns import fd_columns
 from llmproc_nb.notebook.pasttree import Table, Tree, columns_of, known_cost, message_text
 from llmproc_nb.notebook.summary import summary
 
 
 def tables(happened: Iterable[AnyEvent]) -> dict[str, Table]:
-    """All six tables by name."""
+    """All tables by name."""
     events = Kinds(happened)
     past = processes(events)
     names = {pid: one.name for pid, one in past.items()}
@@ -30,6 +31,7 @@ def tables(happened: Iterable[AnyEvent]) -> dict[str, Table]:
         "tools": _tools(events, names, tree),
         "processes": _processes(events, past, tree),
         "fds": fd_columns(events, names, tree),
+        "code": code_columns(events, names),
     }
 
 

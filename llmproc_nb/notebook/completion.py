@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmproc_nb.notebook.offer import (
+    DATA_TYPES,
     FRAMES,
     LOG_FOLDERS,
     LOG_TYPES,
@@ -21,6 +22,7 @@ from llmproc_nb.notebook.offer import (
     MODES,
     PROGRAM_FOLDERS,
     PROGRAM_TYPES,
+    SANDBOX,
     addresses,
     cells,
     endpoints,
@@ -81,6 +83,8 @@ def complete_word(line: str, cursor: int, known: Known) -> tuple[str, list[str]]
     action = _action(parser, earlier[-1]) if earlier and earlier[-1].startswith("-") else None
     if action is not None and action.nargs != 0:
         return _starting(word, _values(earlier[-1], action, word, known, _bare(parser, earlier)))
+    if parser is known.parsers.get("%sandbox"):
+        return _starting(word, _of_sandbox(_bare(parser, earlier), word, known))
     if parser is known.parsers.get("%spawn"):
         return _starting(word, _of_spawn(parser, earlier, word, known))
     return _starting(word, _positional(parser, earlier, word, known))
@@ -159,6 +163,15 @@ def _of_spawn(parser: argparse.ArgumentParser | None, earlier: list[str], word: 
     above = known.of_process(earlier[earlier.index("--by") + 1]) if "--by" in earlier[:-1] else None
     links = list(above.program.linked) if above is not None else []
     return [*links, *programs(known.namespace), *files(known.folder, word, PROGRAM_FOLDERS, PROGRAM_TYPES)]
+
+
+def _of_sandbox(bare: list[str], word: str, known: Known) -> list[str]:
+    """%sandbox WHAT NAMES: what it does, then variables of the notebook to push, or files to copy."""
+    if not bare:
+        return [*SANDBOX, *known.processes]
+    if bare[0] == "push":
+        return [name for name in known.namespace if not name.startswith("_") and name not in bare]
+    return files(known.folder, word, (".", "data"), DATA_TYPES) if bare[0] == "files" else []
 
 
 def _bare(parser: argparse.ArgumentParser | None, words: list[str]) -> list[str]:

@@ -10,7 +10,11 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 ATTRIBUTE = "llmproc"
-MAGICS = ("llmproc_nb.notebook.magics:AgentMagics", "llmproc_nb.notebook.syscalls:SyscallMagics")
+MAGICS = (
+    "llmproc_nb.notebook.magics:AgentMagics",
+    "llmproc_nb.notebook.syscalls:SyscallMagics",
+    "llmproc_nb.notebook.sandboxmagics:SandboxMagics",
+)
 """The classes of magics, each made with the shell and its notebook. The first one holds the options."""
 _CELL = re.compile(r"get_ipython\(\)\.run_cell_magic\((['\"])(agent|fork)\1,")
 _RUNS = {"agent": "agent_cells", "fork": "fork_cells"}

@@ -56,7 +56,7 @@ class FanView:
             DisplayHandle().display(data, raw=True)  # type: ignore[no-untyped-call]
 
     def _bundle(self, *, whole: bool) -> dict[str, Any]:
-        table, line = branch_table(self._branches, whole=whole), summary_line(self._parent, self._branches)
+        table, line = branch_table(self._branches, whole=False), summary_line(self._parent, self._branches)
         if self._parent.provider.scripted:
             line = f"{line} (scripted: no model answers)"
         return {"text/plain": f"{line}\n{table!r}", "text/html": branch_html(self._parent, self._branches, whole=whole)}

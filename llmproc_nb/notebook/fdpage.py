@@ -20,12 +20,14 @@ BAR = 1000
 BAR_RANGES = 200
 PAGE_MARKS = 300
 LABEL_CHARS = 120
+COLUMNS_CHARS = 4000
 
 
 class ShownPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page as it is seen: `text` is its visible form, one line per row, `first_line` the number of its first row.
 
     `found` are ranges of `text` (code points) with the number of the match in each, `read` ranges of rows (from 0, without their end).
+    `columns` are the names of a table's columns, the first line of the text, on every page but the one where it stands.
     """
 
     number: int
@@ -36,6 +38,7 @@ class ShownPage(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
     found: tuple[tuple[int, int, int], ...] = ()
     read: tuple[Range, ...] = ()
+    columns: str = ""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +84,15 @@ def shown_page(fd: Fd, number: int, reads: Sequence[Range] = (), found: Sequence
         truncated=page.truncated,
         found=tuple((start, min(stop, len(text)), match) for start, stop, match in marks if start <= len(text)),
         read=tuple(_rows(page, reads)),
+        columns=_columns(fd) if number > 1 else "",
     )
+
+
+def _columns(fd: Fd) -> str:
+    """The names of the columns of a table; empty for any other text."""
+    if fd.page_lines is None:
+        return ""
+    return seen(fd.text.slice(0, min(fd.text.line_start(2), COLUMNS_CHARS)).rstrip("\r\n"))
 
 
 def _marked(page: Page, found: Sequence[Range], first_found: int) -> tuple[str, list[tuple[int, int, int]]]:

@@ -79,7 +79,8 @@ def _where(shown: ShownPage) -> str:
 
 def _plain(told: Summary, shown: ShownPage) -> str:
     read = read_words(told)
-    first = [line[:PLAIN_CHARS] + ("…" if len(line) > PLAIN_CHARS else "") for line in shown.text.split("\n", PLAIN_LINES)[:PLAIN_LINES]]
+    rows = [*([shown.columns] if shown.columns else []), *shown.text.split("\n", PLAIN_LINES)[:PLAIN_LINES]]
+    first = [line[:PLAIN_CHARS] + ("…" if len(line) > PLAIN_CHARS else "") for line in rows]
     more = "…" if told.pages > 1 or shown.text.count("\n") >= PLAIN_LINES else ""
     lines = [
         f"{told.name} {told.label}: {size_words(told)}" + (f"; the model has read {read}" if read else ""),
@@ -114,7 +115,7 @@ def _numbered(shown: ShownPage) -> str:
     lines = shown.text.split("\n")
     wide = len(str(shown.first_line + len(lines) - 1))
     read = {row for start, stop in shown.read for row in range(start, stop)}
-    rows = []
+    rows = [f' <span style="{NUMBER}">{1:>{wide}}</span>  <strong>{html.escape(shown.columns)}</strong>'] if shown.columns else []
     for row, line in enumerate(lines):
         number = f"{shown.first_line + row:>{wide}}" if row or not shown.continued else "…".rjust(wide)
         mark = f'<span style="{READ}">▎</span>' if row in read else " "

@@ -137,6 +137,10 @@ function render({ model, el }) {
   function showPage() {
     const now = page();
     const rows = document.createDocumentFragment();
+    if (now.columns) {
+      const names = make("span", "llmproc-words", now.columns);
+      rows.append(make("div", "llmproc-row llmproc-columns", null, make("span", "llmproc-count", "1"), names));
+    }
     let at = 0;
     now.text.split("\n").forEach((words, row) => {
       const chars = Array.from(words);
@@ -166,7 +170,7 @@ function render({ model, el }) {
     root.classList.toggle("llmproc-single", now.pages <= 1);
   }
 
-  const shownText = () => page().text;
+  const shownText = () => (page().columns ? `${page().columns}\n` : "") + page().text;
 
   async function copyPage() {
     try {

@@ -5,7 +5,7 @@ Here: the budget and the cut. Not here: which form a value takes (values) and ho
 
 from __future__ import annotations
 
-from llmproc_nb.notebook.sample import cut_text
+from llmproc_nb.inside.sample import cut_text
 
 VALUE_TOKENS = 10_000
 SAMPLE_TOKENS = 2_000

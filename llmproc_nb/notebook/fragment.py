@@ -9,6 +9,7 @@ from typing import Any
 
 from llmproc_nb.core.message import Image
 from llmproc_nb.core.visible import capped, one_line
+from llmproc_nb.notebook.celloutput import rich
 from llmproc_nb.notebook.html import escape, escape_code, markdown_html
 from llmproc_nb.notebook.turn import Head, Said, Used
 
@@ -26,8 +27,9 @@ STRONG = "color:var(--jp-error-color1,#d03030);font-weight:600"
 MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace)"
 PRE = f"{MONO};white-space:pre-wrap;overflow-wrap:anywhere;max-height:24em;overflow:auto"
 PICTURE = "max-width:100%"
+BOX = "max-height:28em;overflow:auto"
 CELL = "text-align:left"
-STYLES = frozenset((FRAME, QUIET, BADGE, STRONG, PRE, PICTURE, CELL))
+STYLES = frozenset((FRAME, QUIET, BADGE, STRONG, PRE, PICTURE, BOX, CELL))
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
@@ -63,7 +65,11 @@ def body_html(found: Iterable[Said | Used]) -> Iterator[str]:
             yield _thinking(piece.text) if piece.thinking else markdown_html(piece.text)
             continue
         yield _tool(piece)
-        for image in piece.images:
+        for kind, value in rich(piece.outputs) if piece.outputs else (("image", image) for image in piece.images):
+            if kind == "html":
+                yield f'<div style="{BOX}">{value}</div>'
+                continue
+            image: Image = value
             shown = image_html(image) if pictures < MAX_IMAGES else ""
             pictures += bool(shown)
             yield shown or line_html(
@@ -104,7 +110,9 @@ def _tool(piece: Used) -> str:
     state = "" if piece.outcome == "ran" else f' · <span style="{STRONG}">{escape(piece.outcome)}</span>'
     called = f"{one_line(piece.name, 80)}({arguments_line(piece.arguments, 60)})"
     summary = f"tool <code>{escape_code(called)}</code>{state}{size}"
-    arguments = code_html(written(piece.arguments), MAX_ARGUMENT_CHARS) if piece.arguments else ""
+    code = piece.arguments.get("code") if isinstance(piece.arguments, dict) and len(piece.arguments) == 1 else None
+    whole = code if isinstance(code, str) else written(piece.arguments)
+    arguments = code_html(whole, MAX_ARGUMENT_CHARS) if piece.arguments else ""
     return folded_html(summary, arguments, code_html(piece.text, MAX_RESULT_CHARS) if piece.text else "")
 
 

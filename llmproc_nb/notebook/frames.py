@@ -143,12 +143,33 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "pid": (INT, "the process"),
         "seq": (INT, "the event"),
     },
+    "code": {
+        "process": (WORD, "the process in whose sandbox it ran"),
+        "code": (TEXT, "the cell"),
+        "put": (TEXT, "variables and files that were set from outside instead"),
+        "status": (WORD, "ok, error, timed_out, interrupted, or died"),
+        "text": (TEXT, "its outputs, in words"),
+        "outputs": (INT, "how many outputs it has"),
+        "notes": (TEXT, "what was said of it: lost variables, cells that were run again"),
+        "duration_s": (FLOAT, "seconds"),
+        "cpu_s": (FLOAT, "seconds of computing"),
+        "memory_mb": (FLOAT, "what its process had at most"),
+        "time": (TIME, "when it had run"),
+        "replayed": (BOOL, "what came of it is from a recording"),
+        "call": (INT, "the call it belongs to; missing where a person ran it"),
+        "pid": (INT, "the process"),
+        "cell": (TEXT, "the notebook cell it came from"),
+        "node": (TEXT, "the reply that asked for it, or where the process stood"),
+        "position": (INT, "which of the reply's calls it was, from 0; missing where a person ran it"),
+        "after": (INT, "the cell (seq) whose state it went on from; missing for a fresh sandbox"),
+        "seq": (INT, "the event"),
+    },
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """The six frames of a log. `COLUMNS` says what is in them."""
+    """The frames of a log. `COLUMNS` says what is in them."""
 
     events: pd.DataFrame
     messages: pd.DataFrame
@@ -156,6 +177,7 @@ class Frames:
     tools: pd.DataFrame
     processes: pd.DataFrame
     fds: pd.DataFrame
+    code: pd.DataFrame
 
     def to_parquet(self, folder: str | Path) -> list[Path]:
         """Write each frame to `folder/NAME.parquet`; gives the files."""
@@ -251,6 +273,10 @@ class FramedLog(LogFile):
     @property
     def fds(self) -> pd.DataFrame:
         return self.frames().fds
+
+    @property
+    def code(self) -> pd.DataFrame:
+        return self.frames().code
 
 
 def read_log(path: str | Path) -> FramedLog:

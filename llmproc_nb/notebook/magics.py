@@ -138,7 +138,7 @@ class AgentMagics(Magics):
 
     @line_magic("log")
     @magic_arguments("log")
-    @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools, processes or seen (default: calls)")
+    @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools, processes, fds, code or seen (default: calls)")
     @argument("step", nargs="?", type=int, help="with seen: the request whose messages to show, -1 is the last (default: list them)")
     @argument("-n", "--name", metavar="NAME", help="only this process")
     @argument("-f", "--file", metavar="LOG", help="another log than this kernel's: a file, or a .llmproc folder")

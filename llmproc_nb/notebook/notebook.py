@@ -89,6 +89,7 @@ class Notebook:
             self._machine.current_cell = lambda: self.cell
             self._machine.show = _show_value
             self._machine.find_cell = self._cell_end
+            self._machine.find_variables = self._variables
             self._machine.approver = self._machine.approver or NotebookApprover(self.ip)
             api.set_default_machine(self._machine)
         return self._machine
@@ -111,6 +112,13 @@ class Notebook:
         events = self._machine.log.events[self._begun[count] : min(later, default=None)]
         ends = [event.node for event in events if isinstance(event, Stopped | Moved | Merged) and event.pid == process.pid]
         return self._machine.dialog.find(ends[-1]) if ends else None
+
+    def _variables(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """The notebook's variables of these names. Raises PersonError."""
+        missing = [name for name in names if name not in self.ip.user_ns]
+        if missing:
+            raise PersonError(f"there is no variable {missing[0]!r} in this notebook", place="[sandbox] variables")
+        return {name: self.ip.user_ns[name] for name in names}
 
     def forget_machine(self) -> None:
         """Close the machine; the next use makes another one."""

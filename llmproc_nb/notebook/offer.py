@@ -38,7 +38,9 @@ MODELS = (
     "gpt-5-nano",
 )
 MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS = 200, 50, 40
-FRAMES = ("calls", "events", "messages", "tools", "processes", "fds")
+DATA_TYPES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".txt", ".xlsx", ".py")
+SANDBOX = ("show", "status", "push", "pull", "files", "restart", "notebook")
+FRAMES = ("calls", "events", "messages", "tools", "processes", "fds", "code")
 LOGS = frozenset(("recording", "resume", "file", "log"))
 LOG_FOLDERS = (".", "recordings", "../recordings", ".llmproc")
 LOG_TYPES = (".jsonl",)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmproc_nb.notebook.notebook import Notebook
 
 LAST_WORDS_CHARS = 80
-FRAMES = ("calls", "messages", "tools", "processes", "fds", "events")
+FRAMES = ("calls", "messages", "tools", "processes", "fds", "code", "events")
 
 
 def open_machine(notebook: Notebook) -> api.Machine:

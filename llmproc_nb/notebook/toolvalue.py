@@ -10,9 +10,9 @@ from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import Document, Image, Message, Text, clean
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.tool import Paged
+from llmproc_nb.inside.sample import cut_text, is_frame, sample_text, sampled
 from llmproc_nb.notebook.fit import SAMPLE_TOKENS, Fit
 from llmproc_nb.notebook.picture import picture
-from llmproc_nb.notebook.sample import cut_text, is_frame, sample_text, sampled
 from llmproc_nb.notebook.values import as_json, own_view
 
 PAGE_ROWS = 50

@@ -13,10 +13,11 @@ import msgspec
 
 from llmproc_nb.core.approval import PERSON, Decision
 from llmproc_nb.core.errors import LlmprocError
-from llmproc_nb.core.event import AnyEvent, AttemptFailed, Decided, Replied, ToolRan, ToolStarted, Warned
+from llmproc_nb.core.event import AnyEvent, AttemptFailed, CodeRan, Decided, Replied, ToolRan, ToolStarted, Warned
 from llmproc_nb.core.message import Image, Message, Opaque, Text, Thinking, ToolCall, ToolResult
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult, ToolRun
+from llmproc_nb.core.sandbox import Output
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,13 +38,17 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool call. `outcome` as in ToolRun; `writing`, `waiting`, `running` while it is under way; `hosted` where the provider ran it."""
+    """A tool call. `outcome` as in ToolRun; `writing`, `waiting`, `running` while it is under way; `hosted` where the provider ran it.
+
+    `outputs` are those of a code cell, as its sandbox gave them.
+    """
 
     name: str
     arguments: dict[str, Any] | str
     outcome: str
     text: str = ""
     images: tuple[Image, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
 
 def pieces(result: RunResult) -> list[Said | Used]:
@@ -51,17 +56,21 @@ def pieces(result: RunResult) -> list[Said | Used]:
     runs: defaultdict[str, deque[ToolRun]] = defaultdict(deque)
     for run in result.tool_calls:
         runs[run.result.call_id].append(run)  # a branch may use an id again that another one has
+    outputs = {(cell.node, cell.position): cell.outputs for cell in result.code}
     found: list[Said | Used] = []
     for node in (*result.left, *result.nodes):
         if node.message.role != "assistant":
             continue
+        position = 0
         for part in node.message.parts:
             if isinstance(part, Text) and part.text:
                 found.append(Said(text=part.text))
             elif isinstance(part, Thinking) and (part.text or part.redacted):
                 found.append(Said(text=part.text or "(hidden by the provider)", thinking=True))
             elif isinstance(part, ToolCall):
-                found.append(_used(part, runs[part.id].popleft() if runs[part.id] else None))
+                run = runs[part.id].popleft() if runs[part.id] else None
+                found.append(_used(part, run, outputs.get((node.id, position), ())))
+                position += 1
             elif isinstance(part, Opaque):
                 found.append(_hosted(part))
     return _joined(found)
@@ -79,11 +88,11 @@ def _joined(found: Iterable[Said | Used]) -> list[Said | Used]:
     return made
 
 
-def _used(call: ToolCall, run: ToolRun | None) -> Used:
+def _used(call: ToolCall, run: ToolRun | None, outputs: tuple[Output, ...]) -> Used:
     if run is None:
         return Used(name=call.name, arguments=call.arguments, outcome="not answered")
     text, images = _result(run.result)
-    return Used(name=call.name, arguments=run.arguments, outcome=run.outcome, text=text, images=images)
+    return Used(name=call.name, arguments=run.arguments, outcome=run.outcome, text=text, images=images, outputs=outputs)
 
 
 def _result(result: ToolResult) -> tuple[str, tuple[Image, ...]]:
@@ -210,6 +219,8 @@ class Turn:
         elif isinstance(event, ToolRan):
             text, images = _result(event.result)
             self._call(event.position, event.name).now(name=event.name, outcome=event.outcome, text=text, images=images)
+        elif isinstance(event, CodeRan) and event.position is not None:
+            self._call(event.position, "run_python").now(outputs=event.outputs)
         elif isinstance(event, AttemptFailed):
             wait = "given up" if event.retry_in_s is None else f"again in {event.retry_in_s:.1f} s"
             self.note = f"attempt {event.attempt}: {event.text} {wait}"

@@ -21,10 +21,10 @@ from llmproc_nb.core.call import Call
 from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import AnyPart, Document, Image, Message, Text, clean
 from llmproc_nb.core.result import RunResult
+from llmproc_nb.inside.sample import sample_text, sampled
 from llmproc_nb.notebook.fit import Fit
 from llmproc_nb.notebook.picture import accepted, asked, decoded, picture
 from llmproc_nb.notebook.reference import Read
-from llmproc_nb.notebook.sample import sample_text, sampled
 
 ONE_LINE_CHARS = 200
 _PARTS = (Text, Image, Document)

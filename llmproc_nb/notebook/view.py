@@ -30,6 +30,7 @@ _STOPS = {
     "interrupted": "interrupted",
     "killed": "killed",
     "max_steps": "stopped: as many requests as one call may make",
+    "max_total_steps": "stopped: the process's requests are used up",
     "max_total_tokens": "stopped: the process's tokens are used up",
     "max_cost": "stopped: the process's budget is used up",
     "max_seconds": "stopped: the call's time is used up",

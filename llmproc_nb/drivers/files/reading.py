@@ -11,7 +11,7 @@ from typing import Any
 
 from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.program import FdRules, Link, Program
-from llmproc_nb.drivers.files import compaction, offer, settings, surroundings, words
+from llmproc_nb.drivers.files import compaction, offer, sandboxed, settings, surroundings, words
 from llmproc_nb.drivers.files.approval import approval
 from llmproc_nb.drivers.files.path import is_file, near_file, place_of
 from llmproc_nb.drivers.files.table import Findings, Table, closest
@@ -93,6 +93,7 @@ def _program(data: Mapping[str, Any], folder: Path, findings: Findings, *, name:
         fields["fd"] = FdRules(enabled=False)
     fields |= {"tools": offer.unique(tools, "builtin", wishes + fd_wishes), "mcp": servers}
     fields["hosted"] = offer.hosted(tools, fields["provider"])
+    fields["sandbox"] = sandboxed.sandbox(root.table("sandbox"))
     fields["compaction"] = compaction.compaction(root.table("compaction"), fields["provider"], fields["base_url"])
     fields["linked"] = surroundings.linked(root, plugins, folder)
     fields["preload"] = surroundings.preload(surroundings.either(root, plugins, "preload", "preload_files"), folder)

@@ -113,13 +113,10 @@ def _first(table: Table, winner: tuple[str, str | None], loser: tuple[str, str |
 
 
 def limits(own: Table, model_table: Table) -> Limits:
-    """[limits]; `steps` may stand as `max_iterations` in [model]."""
-    steps, older = own.integer("steps", least=1), model_table.integer("max_iterations", least=1)
-    if steps is not None and older is not None and steps != older:
-        own.error("steps", f"found {steps}, and {older} as [model] max_iterations", right="both mean the same: keep one of them")
-    chosen = older if steps is None else steps
+    """[limits], and `max_iterations` in [model], which counts for each call alone."""
     return Limits(
-        steps=Limits().steps if chosen is None else chosen,
+        max_iterations=model_table.integer("max_iterations", least=1),
+        steps=own.integer("steps", least=1),
         tokens=own.integer("tokens", least=1),
         cost_usd=own.number("cost_usd"),
         seconds=own.number("seconds"),

@@ -55,7 +55,8 @@ def joined(tools: Iterable[Tool]) -> Toolset:
         while name in found:
             number += 1
             name = f"{tool.name[: NAME_CHARS - len(str(number)) - 1]}_{number}"
-        found[name] = tool if name == tool.name else tool.renamed(name)
+        # the mark is no alias: it is another tool than the one whose name it would have
+        found[name] = tool if name == tool.name else msgspec.structs.replace(tool.renamed(name), base=tool.base)
     return Toolset(found.values())
 
 

@@ -64,7 +64,7 @@ async def _sample(machine: Machine, process: Process, ask: SamplingAsk) -> Sampl
     said = [message for message in ask.messages if message.parts]
     if not said or said[-1].role != "user":
         raise PersonError("a server sampled without a question", right="the last message is the user's")
-    program = msgspec.structs.replace(process.program, system=ask.system, settings=settings, limits=Limits(steps=1), **BARE)
+    program = msgspec.structs.replace(process.program, system=ask.system, settings=settings, limits=Limits(max_iterations=1), **BARE)
     child = machine.start(program, name=f"{process.name}.{ask.server}", parent=process, origin="spawn")
     try:
         for message in said[:-1]:

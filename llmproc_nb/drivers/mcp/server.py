@@ -66,6 +66,11 @@ class Server:
         if self._link is not None:
             await self._link.close()
 
+    def rest(self) -> None:
+        """End the connection when what is under way is answered; the next thing asked makes a new one."""
+        if self._link is not None:
+            self._link.retire()
+
     @property
     def info(self) -> ServerInfo:
         link = self._link

@@ -97,6 +97,11 @@ class Servers:
         """End every server and what it started."""
         await asyncio.gather(*(server.close() for server in self._servers.values()), return_exceptions=True)
 
+    def rest(self) -> None:
+        """End every server when what is under way is answered; the next thing asked of one starts it again."""
+        for server in self._servers.values():
+            server.rest()
+
     # resources and prompts
 
     async def resources(self, server: str) -> tuple[Resource, ...]:

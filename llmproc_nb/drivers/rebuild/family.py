@@ -17,6 +17,7 @@ from llmproc_nb.core.event import (
     AnyEvent,
     Appended,
     AttemptFailed,
+    CodeRan,
     Declared,
     FdOpened,
     Killed,
@@ -73,6 +74,7 @@ class Family:
         self.moved: dict[int, Moved | None] = {}
         self.asking: dict[int, Node | None] = {}
         self.calls: set[int] = set()
+        self.code: dict[int, int] = {}
 
     def start(self, wanted: set[int]) -> None:
         """Make these processes, as they were when the log ended."""
@@ -86,11 +88,14 @@ class Family:
                 self._bring_reply(event)
             elif isinstance(event, FdOpened):
                 self._open_fd(event)
+            elif isinstance(event, CodeRan):
+                self._bring_cell(event)
             process = self.made.get(event.pid)
             if process is not None:
                 self._go_on(process, event, nodes)
         for pid, process in self.made.items():
             process.usage, process.children = self._usage(pid), self._children(pid)
+            process.steps = process.usage.requests
             self._number_children(self.past[pid], process)
 
     def _bring(self, event: Appended, message: Message) -> None:
@@ -137,7 +142,7 @@ class Family:
         """Let a process stand on a node it had gone on to, under the number it had."""
         began = process.first
         if began.message.tool_calls and process.head is began and node.parent is began:
-            process.first = node  # a fork that its model made begins with the answers to the reply it was made in
+            process.first, process.by_model = node, True  # a fork that its model made begins with the answers to the reply it was made in
         process.labels.skip_to(number or 0)
         process.head, number = node, process.labels.add(node)
         parent = node.parent.id if node.parent is not None else None
@@ -228,6 +233,14 @@ class Family:
             self._count(event)
         elif event.usage.requests:
             self.machine.log.write(AttemptFailed, pid=owner.pid, **fields)
+
+    def _bring_cell(self, event: CodeRan) -> None:
+        """Write down a code cell: the state of a sandbox is what ran on its path, and comes back when it is needed."""
+        process = self.made.get(event.pid)
+        if process is not None:
+            fields = {name: getattr(event, name) for name in event.__struct_fields__ if name not in (*_ANEW, "after")}
+            made = self.machine.log.write(CodeRan, pid=process.pid, replayed=True, after=self.code.get(event.after or 0), **fields)
+            self.code[event.seq] = made.seq
 
     def _count(self, reply: Replied) -> None:
         """Let the next equal request of the same asker be the next sibling."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.errors import LogError, ReplayMiss
-from llmproc_nb.core.event import AnyEvent, Started
+from llmproc_nb.core.event import AnyEvent, CodeRan, Started
 from llmproc_nb.core.fd import LongText
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
+from llmproc_nb.core.sandbox import SandboxDoor
 from llmproc_nb.core.tool import Toolset
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.drivers.replay.plaintext import PlainText
@@ -42,6 +43,21 @@ class LoggedDrivers:
 
     def keep_file(self, path: Path) -> LongText:
         raise LogError("no file is needed to run a log again")
+
+    def sandbox(self, program: Program) -> SandboxDoor:
+        raise LogError("no code runs when a log is run again")
+
+    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+        raise LogError("no code runs when a log is run again")
+
+    def packed(self, value: Any, name: str) -> Any:
+        return value
+
+    def unpacked(self, value: Any) -> Any:
+        return value
+
+    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
+        raise LogError("no notebook is written when a log is run again")
 
     def write_text(self, text: LongText, path: str, **how: Any) -> int:
         raise LogError("no file is written when a log is run again")

@@ -7,7 +7,7 @@ order of arrival. Not here: running a whole log again (reexecute), files (logfil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmproc_nb.core import errors
@@ -19,12 +19,14 @@ from llmproc_nb.core.event import (
     Asked,
     AttemptFailed,
     Called,
+    CodeRan,
     Compacted,
     Decided,
     Declared,
     FdOpened,
     Offered,
     Replied,
+    ServerRead,
     Started,
     Stopped,
     ToolRan,
@@ -35,6 +37,8 @@ from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request
 from llmproc_nb.core.record import tree
 
 Answer: TypeAlias = Replied | AttemptFailed
+Source: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...] | None]
+"""What is read from a server: its name, that of the resource or prompt, the arguments of a prompt."""
 CHUNKS = 4
 STEP = "Restore what was recorded, or run it once in mode auto or record."
 
@@ -73,6 +77,10 @@ class Recording:
         self._decided: dict[tuple[str, int], list[Decided]] = {}
         self._decided_given: dict[tuple[str, int, str], int] = {}
         self._offered: dict[str, list[tuple[int, Offered]]] = {}
+        self._code: dict[tuple[str, int | None], list[CodeRan]] = {}
+        self._code_given: dict[tuple[str, str, str], int] = {}
+        self._reads: dict[Source, list[tuple[str, str, ServerRead]]] = {}
+        self._reads_given: dict[tuple[str, str, Source], int] = {}
         self._fds: dict[tuple[str, int, str], list[FdOpened]] = {}
         self._texts: dict[str, str] = {}
         self._numbers: dict[tuple[str, str, str], list[int]] = {}
@@ -100,6 +108,10 @@ class Recording:
                 self._decided.setdefault((event.node, event.position), []).append(event)
             elif isinstance(event, Offered):
                 self._offered.setdefault(event.lineage, []).append((calls.get(event.pid, 0), event))
+            elif isinstance(event, ServerRead):
+                if not event.replayed:
+                    source = _source(event.server, event.name, event.arguments)
+                    self._reads.setdefault(source, []).append((self._names.get(event.pid, ""), event.node, event))
             elif isinstance(event, Called):
                 calls[event.pid] = calls.get(event.pid, 0) + 1
             elif isinstance(event, Compacted):
@@ -107,6 +119,8 @@ class Recording:
                     self._windows[self._configs[last[event.pid].config].model] = event.window
             elif isinstance(event, FdOpened):
                 self._add_fd(event)
+            elif isinstance(event, CodeRan):
+                self._code.setdefault((event.node, event.position), []).append(event)
             elif isinstance(event, Declared):
                 self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
             elif isinstance(event, Started):
@@ -133,6 +147,30 @@ class Recording:
     def offered(self, lineage: str, call: int) -> Offered | None:
         """The tools that the servers of a process offered when its call number `call` (from 0) began."""
         return next((event for before, event in reversed(self._offered.get(lineage, [])) if before <= call), None)
+
+    def read(
+        self, lineage: str, node_id: str, server: str, name: str, arguments: Mapping[str, str] | None, *, dry: bool = False
+    ) -> ServerRead | None:
+        """What was read from a server by the process that stood there, one time after the other; None to ask the server.
+
+        Raises ReplayMiss in mode replay for what was never read; what was read elsewhere tells more: which message differs by it.
+        """
+        if self.mode == "record":
+            return None
+        source = _source(server, name, arguments)
+        anywhere = self._reads.get(source, [])
+        found = [event for *place, event in anywhere if place == [lineage, node_id]]
+        given = self._reads_given.get((lineage, node_id, source), 0)
+        if not dry:
+            self._reads_given[lineage, node_id, source] = given + 1
+        if given < len(found):
+            return found[given]
+        if self.mode == "auto":
+            return None
+        if not anywhere:
+            what = "resource" if arguments is None else "prompt"
+            raise self.missed(f"the recording has nothing of the {what} {name!r} of server {server!r}", "there are no servers in a replay")
+        return (found or [event for *_, event in anywhere])[-1]
 
     def _add_fd(self, event: FdOpened) -> None:
         if event.text is not None:
@@ -165,6 +203,23 @@ class Recording:
         if found is None:
             found = next((fds for key, fds in self._fds.items() if key[:2] == (node_id, position)), [])
         return [(event, self._texts.get(event.digest, NOT_RECORDED)) for event in found]
+
+    def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
+        """What came of a cell that a person ran at a node, of equal ones the next; None to run it. Raises ReplayMiss in mode replay."""
+        found = [event for event in self._of(lineage, node_id, None) if event.code == code]
+        if not found and self.mode == "replay":
+            raise self.missed(f"the recording has no such code cell at node {node_id[:8]}", f"it begins with {code[:60]!r}")
+        given = self._code_given[lineage, node_id, code] = self._code_given.get((lineage, node_id, code), 0) + 1
+        return found[given - 1] if given <= len(found) else None
+
+    def code_at(self, lineage: str, node_id: str, position: int) -> CodeRan | None:
+        """What came of the cell of a tool call, where one ran."""
+        found = self._of(lineage, node_id, position)
+        return found[-1] if found else None
+
+    def _of(self, lineage: str, node_id: str, position: int | None) -> list[CodeRan]:
+        anyone = self._code.get((node_id, position), [])
+        return [event for event in anyone if self._names.get(event.pid) == lineage] or anyone
 
     def __len__(self) -> int:
         """How many answers of a model it holds."""
@@ -238,6 +293,10 @@ class Recording:
             return self.missed(f"{_name(node)} is new: the recording ends before it", f"it says {_start(node.message)}")
         nearest = max(others, key=lambda other: likeness(other.message, node.message))
         return self.missed(f"{_name(node)} differs from the recorded one", message_difference(nearest.message, node.message))
+
+
+def _source(server: str, name: str, arguments: Mapping[str, str] | None) -> Source:
+    return server, name, None if arguments is None else tuple(sorted(arguments.items()))
 
 
 def _name(node: Node) -> str:

@@ -32,6 +32,8 @@ from llmproc_nb.drivers.replay.recording import HasEvents, Recording
 
 MachineMaker: TypeAlias = Callable[[Recording], Machine]
 
+NO_END = 10**9
+
 
 def reexecute(log: HasEvents | Iterable[AnyEvent], make_machine: MachineMaker | None = None) -> Comparison:
     """Run the processes and calls of a log (of its last run) again and compare; waits for the end. Raises LogError for an unsound log.
@@ -114,7 +116,7 @@ class _Rerun:
         else:
             program, _ = program_from(event.program, name=event.name)
             provider = program.provider or event.provider
-            program = program.replace(limits=Limits(steps=None), provider=provider, tools=(), linked={}, mcp={})
+            program = program.replace(limits=Limits(max_iterations=NO_END), provider=provider, tools=(), linked={}, mcp={})
             process = self.machine.start(program, name=event.name, parent=parent, head=head, origin=event.origin)  # type: ignore[arg-type]
             asked = self.asks.get(event.pid)
             process.tools = self._jumps(asked.config if asked is not None else None)
@@ -171,8 +173,10 @@ class _Rerun:
         assert event.call is not None
         process, stop, texts = self.processes[event.pid], self.stops.get(event.call), self.heard.get(event.call)
         number = self.machine.next_call()
-        steps = (
-            self.replies.get(event.call, 0) if stop is not None and stop.reason.startswith("max_") and stop.reason != "max_tokens" else None
+        replies = (
+            self.replies.get(event.call, 0)
+            if stop is not None and stop.reason.startswith("max_") and stop.reason != "max_tokens"
+            else NO_END
         )
         before = texts.origin if texts is not None else event.before
         if before != process.head.id:
@@ -183,7 +187,9 @@ class _Rerun:
         missed = len(self.recording.misses)
         process.texts = texts.texts if texts is not None else {}  # type: ignore[attr-defined]  # it is a Reader
         message = self.dialog.find(event.node).message
-        run = Run(process, number, message, limits=Limits(steps=steps), config=self._config(event.call, process), cell=event.cell)
+        run = Run(
+            process, number, message, limits=Limits(max_iterations=replies), config=self._config(event.call, process), cell=event.cell
+        )
         began, course = len(self.machine.log.events), Course(self._above)
         course.stand(process.pid, process.head.id)
         fault = _wait(Call(process, number).start(run.supervise()))

@@ -1,0 +1,98 @@
+"""What a model is shown of a code cell: its outputs as text, pictures and tables. Everything is in the log; here it is made short.
+
+Not here: running cells (sandboxed), what a person sees (notebook).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.message import Image, Text, clean
+from llmproc_nb.core.sandbox import Output, Ran
+from llmproc_nb.core.tool import EMPTY_RESULT, Paged, parts_text
+
+FRAME = "application/vnd.llmproc.frame+json"
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+WORDS = ("text/markdown", "text/latex", "application/json", "image/svg+xml", "text/html")
+MAX_PICTURE_CHARS = 7_000_000
+Shown: TypeAlias = Text | Image | Paged
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+def shown(ran: Ran) -> tuple[Shown, ...]:
+    """A cell's outputs in order, with what is to be said of it. Raises ToolError, with all of the text, where it was stopped or died."""
+    parts = [*_joined(part for output in ran.outputs for part in _parts(output)), *(Text(text=f"[{note}]") for note in ran.notes)]
+    if ran.status in ("timed_out", "died"):
+        was = f"stopped after {max(1, round(ran.duration_s))} s" if ran.status == "timed_out" else "ended by the death of its process"
+        said = parts_text(part for part in parts if not isinstance(part, Paged))
+        raise ToolError(f"the code was {was}{f'. Until then:{chr(10)}{said}' if said else ''}")
+    return tuple(parts) or (Text(text=EMPTY_RESULT),)
+
+
+def plain(text: str) -> str:
+    """The text as a terminal leaves it: no control sequences, of lines that were written over the last state."""
+    text = _ANSI.sub("", text).replace("\r\n", "\n")
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return clean(text)
+
+
+def trace_text(output: Output) -> str:
+    """The words of an error."""
+    return plain("\n".join(output.trace)) or f"{output.name}: {output.text}"
+
+
+def _parts(output: Output) -> Iterator[Shown]:
+    if output.kind == "stream":
+        yield Text(text=plain(output.text))
+    elif output.kind == "error":
+        yield Text(text=trace_text(output))
+    else:
+        yield _of_bundle(output.data)
+
+
+def _of_bundle(data: Mapping[str, Any]) -> Shown:
+    """The richest form of a value that a model can read."""
+    table = data.get(FRAME)
+    if isinstance(table, dict) and isinstance(table.get("said"), str) and isinstance(table.get("rows"), str):
+        lines, rows = table.get("page_lines"), clean(table["rows"])
+        if not rows:  # all of it is said
+            return Text(text=clean(table["said"]))
+        return Paged(said=clean(table["said"]), pieces=lambda: (rows,), page_lines=lines if isinstance(lines, int) and lines > 0 else 50)
+    for kind in PICTURES:
+        picture = _picture(kind, data.get(kind))
+        if picture is not None:
+            return picture
+    words = data.get("text/plain")
+    said = plain(words) if isinstance(words, str) else ""
+    if not said or said.startswith("<IPython.core.display."):  # what it stands for says more
+        other = next((data[kind] for kind in WORDS if kind in data), said)
+        said = plain(other if isinstance(other, str) else str(other))
+    return Text(text=said)
+
+
+def _picture(kind: str, data: Any) -> Image | None:
+    if not isinstance(data, str) or len(data) > MAX_PICTURE_CHARS:
+        return None
+    try:
+        return Image(media_type=kind, data=b64decode(data.replace("\n", ""), validate=True))
+    except ValueError:
+        return None
+
+
+def _joined(parts: Iterable[Shown]) -> list[Shown]:
+    """The parts with texts that follow each other as one."""
+    made: list[Shown] = []
+    for part in parts:
+        last = made[-1] if made else None
+        if isinstance(part, Text) and isinstance(last, Text):
+            gap = "" if not last.text or last.text.endswith("\n") else "\n"
+            made[-1] = Text(text=f"{last.text}{gap}{part.text}")
+        elif not isinstance(part, Text) or part.text:
+            made.append(part)
+    return made

@@ -1,0 +1,132 @@
+"""The state of sandboxes: which code cells stand behind the place of a process, and which checkpoints there are of it.
+
+A sandbox's state is a function of the dialog: of the cells that ran on the path to where its process stands. So a fork finds the state
+of its parent and a goto that of an earlier place without anything being moved when they happen. Not here: running cells (sandboxed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from llmproc_nb.core.event import CodeRan, Moved
+from llmproc_nb.core.sandbox import Checkpoint, SandboxDoor, SandboxRules
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.dialog import Node
+    from llmproc_nb.core.machine import Machine
+    from llmproc_nb.core.process import Process
+    from llmproc_nb.core.sandboxed import Sandbox
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Which cells of a process count for one below it: those before event `before`, above the node where that one began, and on it.
+
+    On that node only those that a person ran: a fork of the model's own stands on the very reply whose cells it was called beside.
+    """
+
+    before: float = float("inf")
+    began: Node | None = None
+
+
+class Family:
+    """What a process and its forks share: the cells that ran, the door, and checkpoints of states by their cells."""
+
+    def __init__(self, machine: Machine, root: Process) -> None:
+        self.machine, self.root, self.rules = machine, root, root.program.sandbox or SandboxRules()
+        self.cells: dict[int, CodeRan] = {}
+        self.given: dict[int, Mapping[str, Any]] = {}
+        self.checkpoints: dict[int, Checkpoint] = {}
+        self.sandboxes: dict[int, Sandbox] = {}
+        self._at: dict[str, list[CodeRan]] = {}
+        self._stands_for: dict[str, str] = {}
+        self._seen = 0
+        self._door: SandboxDoor | None = None
+
+    @property
+    def door(self) -> SandboxDoor:
+        if self._door is None:
+            self._door = self.machine.drivers.sandbox(self.root.program)
+        return self._door
+
+    def catch_up(self) -> None:
+        """Take note of what the log says of cells since the last time."""
+        events = self.machine.log.events
+        for event in events[self._seen :]:
+            if isinstance(event, CodeRan):
+                self.cells[event.seq] = event
+                self._at.setdefault(event.node, []).append(event)
+            elif isinstance(event, Moved) and event.reason == "compacted":
+                self._stands_for[event.node] = event.before
+            self._seen += 1
+
+    def cell_at(self, process: Process, head: Node, *, call: int | None = None) -> CodeRan | None:
+        """The cell whose state belongs to a node, for a process. Of cells that ran at that very reply only those of `call` count."""
+        self.catch_up()
+        reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach()}
+        above = {pid for pid, one in reach.items() if one.began is None}
+        node: Node | None = head
+        while node is not None:
+            for event in reversed(self._at.get(node.id, ())):
+                known = reach.get(event.pid)
+                same_turn = node is not head or event.position is None or event.call == call or call is None
+                if known is None or event.seq > known.before or not same_turn:
+                    continue
+                if event.pid in above or (known.began is node and event.position is None):
+                    return event if event.status != "died" else self.cells.get(event.after or 0)
+            above.update(pid for pid, one in reach.items() if one.began is node)
+            other = self._stands_for.get(node.id) or self.machine.shorter.get(node.id)
+            node = self.machine.dialog.find(other) if other is not None else node.parent
+        return None
+
+    def chain(self, cell: CodeRan | None) -> Iterator[CodeRan]:
+        """A cell and those before it, newest first."""
+        while cell is not None:
+            yield cell
+            cell = self.cells.get(cell.after or 0)
+
+    async def add(self, cell: CodeRan, checkpoint: Checkpoint) -> None:
+        """Have a checkpoint of the state after a cell; the oldest give way."""
+        self.checkpoints[cell.seq] = checkpoint
+        while len(self.checkpoints) > 1 and self._too_many():
+            await self.checkpoints.pop(next(iter(self.checkpoints))).close()
+
+    def _too_many(self) -> bool:
+        memory_mb = sum(one.memory_mb for one in self.checkpoints.values())
+        return len(self.checkpoints) > self.rules.checkpoints or memory_mb > self.rules.checkpoints_mb
+
+    async def close(self) -> None:
+        """End all sessions of the family."""
+        self.checkpoints.clear()
+        if self._door is not None:
+            await self._door.close()
+            self._door = None
+
+
+def _reach(process: Process, root: Process) -> Iterator[tuple[int, Reach]]:
+    """Which cells of a process and of those it was forked from count for it."""
+    yield process.pid, Reach()
+    before = float("inf")
+    while process is not root and process.parent is not None:
+        before = min(before, process.born)
+        began = process.first.parent if process.by_model else process.first  # what its model's fork was called beside is not its own
+        process = process.parent
+        yield process.pid, Reach(before, began)
+
+
+def family_of(process: Process) -> Family:
+    """The family of a process: it, what it was forked from, and all forks, as far as they have the same sandbox."""
+    root, machine = root_of(process), process.machine
+    with machine.lock:
+        if root.pid not in machine.families:
+            machine.families[root.pid] = Family(machine, root)
+        return machine.families[root.pid]
+
+
+def root_of(process: Process) -> Process:
+    """The process that a family began with."""
+    while process.origin == "fork" and process.parent is not None and process.parent.program.sandbox == process.program.sandbox:
+        process = process.parent
+    return process

@@ -1,0 +1,57 @@
+"""Code cells that ran in a sandbox as a notebook: what was run, in order, with what came of it. It runs on its own in any Python kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.event import CodeRan
+from llmproc_nb.core.output import FRAME
+from llmproc_nb.core.sandbox import Output
+
+GIVEN = "`{names}` came from outside of the sandbox here. To run this notebook on its own, set {it} first."
+
+
+def write(cells: Sequence[CodeRan], path: Path) -> None:
+    """Write the notebook. Raises PersonError where the file cannot be written."""
+    import nbformat
+
+    book = notebook(cells)
+    try:
+        nbformat.write(book, path)
+    except OSError as error:
+        raise PersonError(f"{path.name} cannot be written: {error.strerror or error}", place="to_notebook") from None
+
+
+def notebook(cells: Iterable[CodeRan]) -> Any:
+    """The notebook of these cells, oldest first."""
+    from nbformat import v4
+
+    book = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    count = 0
+    for cell in cells:
+        if cell.put:
+            names = ", ".join(name.removeprefix("./") for name in cell.put)
+            book.cells.append(v4.new_markdown_cell(GIVEN.format(names=names, it="it" if len(cell.put) == 1 else "them")))
+        elif cell.code:
+            count += 1
+            outputs = [_output(one, count) for one in cell.outputs]
+            ended = {"llmproc": {"status": cell.status, "notes": list(cell.notes)}}
+            book.cells.append(v4.new_code_cell(cell.code, execution_count=count, outputs=outputs, metadata=ended))
+    for number, one in enumerate(book.cells, start=1):
+        one["id"] = f"cell-{number}"  # the same log gives the same file
+    return book
+
+
+def _output(output: Output, count: int) -> Any:
+    from nbformat import v4
+
+    if output.kind == "stream":
+        return v4.new_output("stream", name=output.name or "stdout", text=output.text)
+    if output.kind == "error":
+        return v4.new_output("error", ename=output.name, evalue=output.text, traceback=list(output.trace))
+    data = {kind: value for kind, value in output.data.items() if kind != FRAME}
+    more = {"execution_count": count} if output.kind == "execute_result" else {}
+    return v4.new_output(output.kind, data=data, **more)

@@ -1,0 +1,79 @@
+"""The door to the sandboxes of one family: rules in, sessions out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules, Shell
+from llmproc_nb.drivers.sandbox.family import Family
+from llmproc_nb.drivers.sandbox.pool import pool
+from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+
+
+def make(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> SandboxDoor:
+    """The door for these rules. `base_dir` is what `files` are relative to; of `environ` only what is harmless gets into a sandbox.
+
+    The first one has the zygote started, in the background.
+    """
+    if sys.platform == "linux":
+        ZYGOTE.environ = environ
+        threading.Thread(target=ZYGOTE.begin, name="sandbox zygote", daemon=True).start()
+    return Door(rules, base_dir)
+
+
+class Door:
+    """The native sandboxes of one family."""
+
+    def __init__(self, rules: SandboxRules, base_dir: Path) -> None:
+        self._rules, self._base_dir = rules, base_dir
+        self._family: Family | None = None
+        self._lock = asyncio.Lock()
+
+    def warm(self) -> None:
+        pass
+
+    def warm(self) -> None:
+        """Have a family made in the background, if none waits and this door has none yet."""
+        if sys.platform == "linux" and self._family is None:
+            pool().warm(self._rules)
+
+    async def start(self) -> Shell:
+        """A fresh session that has the program's files."""
+        if sys.platform != "linux":
+            raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
+        files = await asyncio.to_thread(lambda: list(_files(self._base_dir, self._rules.files)))
+        async with self._lock:
+            if self._family is None or self._family.why:
+                self._family, shell = await pool().take(self._rules)
+            else:
+                shell = await self._family.first()
+        for name, path in files:
+            await shell.write_file(name, await asyncio.to_thread(path.read_bytes))
+        return shell
+
+    async def close(self) -> None:
+        """End the family."""
+        async with self._lock:
+            if self._family is not None:
+                await self._family.close()
+
+
+def _files(base: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """The files that patterns name, each with its path in the working folder. Raises ToolError where one names nothing, or leads out."""
+    root = base.resolve()
+    for pattern in patterns:
+        found = [base / pattern] if (base / pattern).exists() else sorted(base.glob(pattern))
+        inside = [path for start in found for path in (sorted(start.rglob("*")) if start.is_dir() else [start]) if path.is_file()]
+        if not inside:
+            raise ToolError(f"there is no file {pattern}", place="[sandbox] files", right=f"it is relative to {base.name or 'the program'}")
+        for path in inside:
+            try:
+                yield str(path.relative_to(base)), path
+                path.resolve().relative_to(root)
+            except ValueError:
+                raise ToolError(f"{pattern} leads out of the program's folder", place="[sandbox] files", right="it stays inside") from None

@@ -1,0 +1,285 @@
+"""A family of sandboxes: one keeper, its live shells and its frozen copies, and the line to the keeper.
+
+Here: starting, keeping, waking, ending. Not here: one session's conversation (live), which families wait warm (pool).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+from typing import Any
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import SandboxRules
+from llmproc_nb.drivers.sandbox.frozen import Frozen
+from llmproc_nb.drivers.sandbox.line import Line, read_header
+from llmproc_nb.drivers.sandbox.live import LiveShell
+from llmproc_nb.drivers.sandbox.process import Process
+from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+from llmproc_nb.inside.channel import close_all
+from llmproc_nb.inside.rules import Rules
+
+START_S = 60.0
+WAKE_S = 30.0
+
+
+class Family:
+    """A keeper and what it keeps. `root` is the first process of the family, from which all others descend."""
+
+    def __init__(self, rules: SandboxRules) -> None:
+        self.rules = rules
+        self.root = 0
+        self.shells: set[LiveShell] = set()
+        self.frozen: set[Frozen] = set()
+        self.why = ""
+        self._names = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._ready = asyncio.Event()
+        self._reasons: dict[int, str] = {}
+        self._told = asyncio.Event()
+        self._watched: set[LiveShell] = set()
+        self._lock = asyncio.Lock()
+        self._line = Line(self._frame, self._cut, most_body=0, takes_fds=True)
+        self._process: Process | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def begin(self) -> None:
+        """Have the family made. Raises ToolError where the confinement that is asked for cannot be had."""
+        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
+        rules = self._confinement(folder)
+        try:
+            await asyncio.to_thread(ZYGOTE.family, rules.dump(), self._line.other.fileno())
+            self._line.other.close()
+            await asyncio.wait_for(self._ready.wait(), START_S)
+        except (OSError, TimeoutError) as error:
+            self.why = self.why or str(error) or f"no sign of it in {START_S:g} s"
+        if self.why:
+            self._line.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ToolError(
+                f"no sandbox of the tier {self.rules.tier!r} could be started: {self.why}",
+                place="sandbox",
+                step="%sandbox status says what can be had here. Set tier in [sandbox] to one of that.",
+            )
+
+    def _confinement(self, folder: str) -> Rules:
+        rules = self.rules
+        return Rules(
+            tier=rules.tier,
+            folder=folder,
+            memory_mb=rules.memory_mb,
+            disk_mb=rules.disk_mb,
+            cpu_s=rules.cpu_s,
+            processes=rules.processes,
+            env=dict(rules.env),
+        )
+
+    # shells and copies
+
+    async def first(self) -> LiveShell:
+        """A fresh shell."""
+        async with self._lock:
+            shell = LiveShell(self, self._name("area"))
+            try:
+                await self.ask({"op": "shell", "area": shell.area}, shell.fds)
+                shell.given()
+                await shell.greeted(WAKE_S, "a sandbox did not start")
+            except OSError as error:
+                raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
+            self.shells.add(shell)
+            return shell
+
+    async def keep(self, shell: LiveShell) -> Frozen:
+        """A frozen copy of a shell that runs no cell."""
+        async with self._lock:
+            frozen = Frozen(self, self._name("snapshot"))
+            snapshot = asyncio.ensure_future(
+                self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot})
+            )
+            try:
+                await shell.request({"op": "keep"}, fds=frozen.fds)
+                frozen.given()
+                await frozen.greeted(WAKE_S)
+                answer, _ = await snapshot
+                if "error" in answer:
+                    raise ToolError(f"the state cannot be kept: {_said(answer['error'], self.rules)}", place="sandbox")
+            except (ToolError, OSError) as error:
+                frozen.end()
+                await asyncio.gather(snapshot, return_exceptions=True)
+                if isinstance(error, ToolError):
+                    raise
+                raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
+            shell.snapshot = frozen.snapshot
+            self.frozen.add(frozen)
+        self._aside(self.measure())
+        return frozen
+
+    async def wake(self, frozen: Frozen) -> LiveShell:
+        """A live shell that goes on from a copy."""
+        async with self._lock:
+            shell = LiveShell(self, self._name("area"))
+            mounts: list[int] = []
+            try:
+                answer, mounts = await self.ask({"op": "area", "name": shell.area, "source": frozen.snapshot})
+                if "error" in answer:
+                    raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
+                await frozen.wake_as({"op": "wake", "area": answer["path"]}, (*shell.fds, *mounts))
+                shell.given()
+                await shell.greeted(WAKE_S, "the copy cannot be woken")
+            except OSError as error:
+                raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
+            finally:
+                close_all(mounts)
+            shell.snapshot = frozen.snapshot
+            self.shells.add(shell)
+            return shell
+
+    async def ended(self, shell: LiveShell) -> None:
+        """End what a shell started, and take its area away."""
+        async with self._lock:
+            if shell.process is None or self.why:
+                return
+            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
+            spared = [one.process.inner_pid for one in others if one.process is not None]
+            with contextlib.suppress(OSError):
+                await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
+                await self.ask({"op": "drop", "name": shell.area})
+
+    def left(self, shell: LiveShell) -> None:
+        """A shell is over."""
+        self.shells.discard(shell)
+        self.unwatch(shell)
+
+    def thawed(self, frozen: Frozen) -> None:
+        """A frozen copy is over; its files go where no live shell is linked to them."""
+        if frozen in self.frozen:
+            self.frozen.discard(frozen)
+            for shell in self.shells:
+                if shell.snapshot == frozen.snapshot:
+                    shell.snapshot = ""
+            if not self.why:
+                self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
+
+    # the keeper
+
+    async def ask(self, header: dict[str, Any], fds: tuple[int, ...] = ()) -> tuple[dict[str, Any], list[int]]:
+        """Ask the keeper. Raises OSError where it is gone."""
+        n = next(self._numbers)
+        answer: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers[n] = answer
+        try:
+            await self._line.send({**header, "n": n}, fds=fds)
+            return await answer
+        finally:
+            self._answers.pop(n, None)
+
+    async def measure(self) -> None:
+        """Measure what memory the copies have for themselves."""
+        for frozen in tuple(self.frozen):
+            with contextlib.suppress(OSError):
+                await frozen.measure()
+
+    def watch(self, shell: LiveShell) -> None:
+        """A cell has been running for a while: the keeper shall look at the family's memory."""
+        self._watched.add(shell)
+        if len(self._watched) == 1:
+            self._aside(self._quiet({"op": "watch", "on": True}))
+
+    def unwatch(self, shell: LiveShell) -> None:
+        """A cell is over."""
+        if shell in self._watched:
+            self._watched.discard(shell)
+            if not self._watched:
+                self._aside(self._quiet({"op": "watch", "on": False}))
+
+    async def reason(self, shell: LiveShell, timeout_s: float) -> str:
+        """How the process of a shell ended, as soon as that is known; it may never be."""
+        process = shell.process
+        if process is None:
+            return ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while process.inner_pid not in self._reasons and not self.why:
+                    self._told.clear()
+                    await self._told.wait()
+        return self._reasons.get(process.inner_pid, self.why)
+
+    def tell(self, pid: int, how: str) -> None:
+        """Somebody saw how a process of the family ended."""
+        self._reasons.setdefault(pid, how)
+        while len(self._reasons) > 1000:
+            del self._reasons[next(iter(self._reasons))]
+        self._told.set()
+
+    async def close(self) -> None:
+        """End the keeper, and with it everything."""
+        self.why = self.why or "it was closed"
+        self._line.close()
+        for shell in tuple(self.shells):
+            await shell.close()
+        for frozen in tuple(self.frozen):
+            frozen.end()
+        if self._process is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
+            self._process.kill()
+            self._process.forget()
+
+    def _name(self, kind: str) -> str:
+        return f"{kind}-{next(self._names)}"
+
+    def _frame(self, header: bytes, body: bytes) -> None:
+        message = read_header(header)
+        op, fds = message.pop("op"), self._line.take_fds(message.pop("fds", 0))
+        if op == "answer" and (answer := self._answers.get(message["n"])) is not None and not answer.done():
+            answer.set_result((message, fds))
+            return
+        close_all(fds)
+        if op == "root":
+            self.root = self._line.pid
+            with contextlib.suppress(OSError):
+                self._process = Process(self.root, self.root, lambda: None)
+        elif op == "ready":
+            self._ready.set()
+        elif op == "refused":
+            self._over(message["why"])
+        elif op == "ended":
+            self.tell(message["pid"], message["how"])
+        elif op == "greedy":
+            self.tell(
+                message["pid"],
+                f"the sandboxes of this family together had more than {self.rules.memory_mb} MB of memory, this one {message['mb']} MB",
+            )
+
+    def _cut(self, why: str) -> None:
+        words = "" if self.root else ZYGOTE.last_words()[-500:]
+        self._over(words or f"the keeper of the family is gone: {why}")
+
+    def _over(self, why: str) -> None:
+        self.why = self.why or why
+        self._ready.set()
+        self._told.set()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(self.why))
+        for shell in tuple(self.shells):
+            shell.why = shell.why or self.why
+            if shell.process is not None:
+                shell.process.kill()
+
+    async def _quiet(self, header: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            await self.ask(header)
+
+    def _aside(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _said(error: str, rules: SandboxRules) -> str:
+    return f"the working folders and their copies have no room in {rules.disk_mb} MB" if error == "no room" else error

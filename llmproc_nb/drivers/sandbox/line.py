@@ -1,0 +1,234 @@
+"""The notebook's end of a socket to a sandbox: frames come in on the owner loop, bounded in size and in how many are taken at a time.
+
+Nothing that comes is believed: what does not fit ends the line. Not here: what frames say (said).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from llmproc_nb.inside.channel import LENGTHS, MOST_FDS, MOST_HEADER, packed
+
+AT_ONCE = 1 << 18
+FRAMES_AT_ONCE = 64
+CLOSE_S = 0.001
+PAUSE_S = 0.002
+_CREDENTIALS = struct.Struct("3i")
+_ROOM_CREDENTIALS = socket.CMSG_SPACE(_CREDENTIALS.size)
+_ROOM_FDS = socket.CMSG_SPACE(4 * MOST_FDS)
+
+
+class Line:
+    """A line. `on_frame` gets header and body of each frame; `on_end` is told once why the line is over.
+
+    `pid` is the process that sent first, as the operating system names it; `takes_fds` only for lines to trusted processes.
+    """
+
+    def __init__(
+        self,
+        on_frame: Callable[[bytes, bytes], None],
+        on_end: Callable[[str], None],
+        *,
+        most_body: int,
+        takes_fds: bool = False,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_frame, self._on_end, self._most_body, self._takes_fds = on_frame, on_end, most_body, takes_fds
+        self._buffer = bytearray()
+        self._fds: list[int] = []
+        self.pid = 0
+        self.over = False
+        self._again = False
+        self._socket, self.other = socket.socketpair()
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    async def send(self, header: dict[str, Any], body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+        """Send a frame. Raises OSError where the other side is gone, or takes no descriptors because it does not read."""
+        start = packed(header, len(body))
+        if self.over:
+            raise ConnectionResetError("the line is over")
+        if fds:
+            start = start[socket.send_fds(self._socket, [start], list(fds)) :]
+        if len(body) < AT_ONCE:
+            start += body
+        with contextlib.suppress(BlockingIOError):
+            start = start[self._socket.send(start) if start else 0 :]
+        if start:
+            await self._loop.sock_sendall(self._socket, start)
+        if len(body) >= AT_ONCE:
+            await self._loop.sock_sendall(self._socket, body)
+
+    def close(self) -> None:
+        """End the line; nobody is told."""
+        if not self.over:
+            self.over = True
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._buffer.clear()
+            for fd in self._fds:
+                os.close(fd)
+            self._fds.clear()
+        self.other.close()
+
+    def take_fds(self, count: int) -> list[int]:
+        """So many of the descriptors that came; they come in the order of the frames that say how many they have."""
+        taken, self._fds = self._fds[:count], self._fds[count:]
+        return taken
+
+    def pump(self) -> None:
+        """Take what has come, a bounded part of it, without waiting."""
+        if self.over:
+            return
+        try:
+            data = self._received()
+        except (BlockingIOError, InterruptedError):
+            self._parse()
+            return
+        except OSError as error:
+            self._end(f"its socket failed: {error.strerror}")
+            return
+        if not data:
+            self._end("it closed its socket")
+            return
+        self._buffer += data
+        self._parse()
+
+    def rest(self) -> None:
+        """Take everything that came before the other side ended, as far as a line may hold."""
+        for _ in range(1000):
+            before = len(self._buffer)
+            self.pump()
+            if self.over or (len(self._buffer) == before and not self._again):
+                return
+
+    def _readable(self) -> None:
+        if len(self._buffer) <= AT_ONCE or not self._again:
+            self.pump()
+
+    def _received(self) -> bytes:
+        if self.pid and not self._takes_fds:
+            return self._socket.recv(AT_ONCE)
+        room = _ROOM_CREDENTIALS + (_ROOM_FDS if self._takes_fds else 0)
+        data, ancillary, _, _ = self._socket.recvmsg(AT_ONCE, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, value in ancillary:
+            if level != socket.SOL_SOCKET:
+                continue
+            if kind == socket.SCM_CREDENTIALS and len(value) == _CREDENTIALS.size and not self.pid:
+                self.pid = _CREDENTIALS.unpack(value)[0]
+            elif kind == socket.SCM_RIGHTS:
+                self._fds += [number[0] for number in struct.iter_unpack("i", value[: len(value) - len(value) % 4])]
+        return data
+
+    def _parse(self) -> None:
+        self._again = False
+        for _ in range(FRAMES_AT_ONCE):
+            if self.over or len(self._buffer) < LENGTHS.size:
+                return
+            head, body = LENGTHS.unpack_from(self._buffer)
+            if head > MOST_HEADER or body > self._most_body:
+                self._end(f"it announced a message of {head + body:,} bytes")
+                return
+            size = LENGTHS.size + head + body
+            if len(self._buffer) < size:
+                return
+            header, data = bytes(self._buffer[LENGTHS.size : LENGTHS.size + head]), bytes(self._buffer[LENGTHS.size + head : size])
+            del self._buffer[:size]
+            self._on_frame(header, data)
+        if not self.over and len(self._buffer) >= LENGTHS.size:
+            self._again = True
+            self._loop.call_soon(self._parse)
+
+    def _end(self, why: str) -> None:
+        if not self.over:
+            self.close()
+            self._on_end(why)
+
+
+def read_header(header: bytes) -> dict[str, Any]:
+    """The header of a trusted process."""
+    found: dict[str, Any] = json.loads(header)
+    return found
+
+
+class Texts:
+    """The two pipes of a shell: its text in order, a bounded part at a time. `before` is called first, to take what was sent before it."""
+
+    def __init__(self, before: Callable[[], None], on_text: Callable[[str, bytes], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._before, self._on_text = before, on_text
+        self._ends: dict[int, str] = {}
+        self._last = 0.0
+        self.others: list[int] = []
+        for name in ("stdout", "stderr"):
+            ours, other = os.pipe()
+            os.set_blocking(ours, False)
+            with contextlib.suppress(OSError):  # an ordinary user has only so much of it
+                fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, AT_ONCE)
+            self._ends[ours] = name
+            self.others.append(other)
+            self._watch(ours)
+
+    def given(self) -> None:
+        """The other ends are in the sandbox now."""
+        for fd in self.others:
+            os.close(fd)
+        self.others.clear()
+
+    def rest(self, most_bytes: int = 1 << 21) -> None:
+        """Take what is in the pipes, without waiting."""
+        for fd in tuple(self._ends):
+            left = most_bytes
+            while fd in self._ends and left > 0:
+                got = self._read(fd)
+                if not got:
+                    break
+                left -= got
+
+    def close(self) -> None:
+        """Read no more."""
+        self.given()
+        for fd in tuple(self._ends):
+            self._drop(fd)
+
+    def _readable(self, fd: int) -> None:
+        self._before()
+        if fd not in self._ends:
+            return
+        self._read(fd)
+        now = self._loop.time()
+        if now - self._last < CLOSE_S and fd in self._ends:  # many small pieces: let some come together
+            self._loop.remove_reader(fd)
+            self._loop.call_later(PAUSE_S, self._watch, fd)
+        self._last = now
+
+    def _watch(self, fd: int) -> None:
+        if fd in self._ends:
+            self._loop.add_reader(fd, self._readable, fd)
+
+    def _read(self, fd: int) -> int:
+        try:
+            data = os.read(fd, AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        if not data:
+            self._drop(fd)
+        else:
+            self._on_text(self._ends[fd], data)
+        return len(data)
+
+    def _drop(self, fd: int) -> None:
+        self._loop.remove_reader(fd)
+        del self._ends[fd]
+        with contextlib.suppress(OSError):
+            os.close(fd)

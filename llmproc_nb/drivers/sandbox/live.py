@@ -1,0 +1,370 @@
+"""A live shell as the host holds it: cells, questions about its variables and files, copies, its end.
+
+Here: one conversation over its line, one thing at a time. Not here: where shells come from (family), outputs (outputs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran
+from llmproc_nb.drivers.sandbox import said
+from llmproc_nb.drivers.sandbox.line import Line, Texts
+from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.process import Process
+
+if TYPE_CHECKING:
+    from llmproc_nb.drivers.sandbox.family import Family
+
+GRACE_S = 3.0
+AGAIN_S = 1.0
+ASK_S = 60.0
+REASON_S = 0.3
+WATCH_AFTER_S = 0.2
+MOST_VARIABLE = 1 << 30
+MOST_FILE = 1 << 28
+
+
+class Cell:
+    """The cell that runs: its outputs so far, and its end."""
+
+    def __init__(self, n: int, outputs: Outputs) -> None:
+        self.n, self.outputs = n, outputs
+        self.done: said.Done | None = None
+        self.over = asyncio.Event()
+        self.halt = asyncio.Event()
+        self.asked = False
+
+
+class LiveShell:
+    """A session. It implements the door's Shell."""
+
+    def __init__(self, family: Family, area: str) -> None:
+        self._family, self.area = family, area
+        self._line = Line(self._frame, self._cut, most_body=MOST_VARIABLE)
+        self._texts = Texts(self._line.pump, self._text)
+        self.process: Process | None = None
+        self._n = 0
+        self._cell: Cell | None = None
+        self._between = Outputs(1 << 20, None)
+        self._answers: dict[int, asyncio.Future[tuple[said.Answer | said.Kept, bytes]]] = {}
+        self._greeted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._closed = False
+        self.why = ""
+        self.snapshot = ""
+
+    # its beginning
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that the process is to get."""
+        return (self._line.other.fileno(), *self._texts.others)
+
+    def given(self) -> None:
+        """The process has its descriptors."""
+        self._line.other.close()
+        self._texts.given()
+
+    async def greeted(self, timeout_s: float, what: str) -> None:
+        """Wait for the process to say that it is there. Raises ToolError, which begins with `what`."""
+        try:
+            await asyncio.wait_for(self._greeted.wait(), timeout_s)
+            if self.why:
+                raise ProcessLookupError(self.why)
+            self.process = Process(self._line.pid, self._family.root, self._died)
+        except (TimeoutError, OSError) as error:
+            self._line.close()
+            self._texts.close()
+            raise ToolError(f"{what}: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
+
+    # what the door offers
+
+    @property
+    def alive(self) -> bool:
+        """Whether cells can be run."""
+        return self.process is not None and not self.why
+
+    async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
+        """Run a cell."""
+        async with self._lock:
+            if not self.alive:
+                return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
+            self._n += 1
+            cell = Cell(self._n, Outputs(self._family.rules.output_mb * 1_000_000, on_output))
+            self._begin_with(cell)
+            began = time.monotonic()
+            self._cell = cell
+            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._family.watch, self)
+            try:
+                status, notes = await self._through(cell, code, timeout_s)
+            finally:
+                self._cell = None
+                watch.cancel()
+                self._family.unwatch(self)
+            done = cell.done
+            return Ran(
+                status=status,
+                outputs=cell.outputs.kept(),
+                notes=(*notes, *cell.outputs.notes, *(done.notes if done else ())),
+                duration_s=round(time.monotonic() - began, 6),
+                cpu_s=done.cpu_s if done else 0.0,
+                memory_mb=done.memory_mb if done else 0.0,
+            )
+
+    async def interrupt(self) -> None:
+        """Stop the cell that runs, or is about to."""
+        if self._cell is None:
+            await asyncio.sleep(0)  # the task that runs it has not come to it yet
+        if self._cell is not None:
+            self._cell.asked = True
+            self._cell.halt.set()
+
+    async def keep(self) -> Checkpoint | None:
+        """A frozen copy."""
+        async with self._lock:
+            self._must_live("no copy of it can be made")
+            return await self._family.keep(self)
+
+    async def put(self, variables: Mapping[str, bytes | Any]) -> None:
+        """Set variables."""
+        for name, value in variables.items():
+            if not name.isidentifier():
+                raise ToolError(f"{name!r} is no name for a variable", place="sandbox")
+            if isinstance(value, bytes):
+                await self._ask({"op": "put", "name": name, "kind": "frame"}, value)
+            else:
+                await self._ask({"op": "put", "name": name, "kind": "json"}, _json(name, value))
+
+    async def get(self, name: str) -> bytes | Any:
+        """A variable."""
+        answer, body = await self._ask({"op": "get", "name": name})
+        if answer.kind == "frame":
+            return body
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
+
+    async def look(self) -> Look:
+        """What there is."""
+        _, body = await self._ask({"op": "look"})
+        try:
+            return said.read_look(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ToolError("the session gave something that is no list of what it has", place="sandbox") from error
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file."""
+        await self._ask({"op": "write_file", "path": _relative(path)}, data)
+
+    async def read_file(self, path: str) -> bytes:
+        """Read a file."""
+        return (await self._ask({"op": "read_file", "path": _relative(path), "most": MOST_FILE}))[1]
+
+    async def close(self) -> None:
+        """End the session and what it started."""
+        if not self._closed:
+            self._closed = True
+            self.why = self.why or "it was closed"
+            if self.process is not None:
+                self.process.kill()
+                await self._family.ended(self)
+                self.process.forget()
+            self._finish()
+
+    # one cell
+
+    def _begin_with(self, cell: Cell) -> None:
+        """Text that came between the cells belongs to this one."""
+        for output in self._between.kept():
+            cell.outputs.text(output.name, output.text.encode())
+        self._between = Outputs(1 << 20, None)
+
+    async def _through(self, cell: Cell, code: str, timeout_s: float) -> tuple[Any, list[str]]:
+        """Send a cell and wait for its end: status and notes."""
+        send = asyncio.ensure_future(self._line.send({"op": "run", "n": cell.n}, code.encode("utf-8", "replace")))
+        try:
+            await _first(cell.over, cell.halt, timeout_s)
+            stopped = not cell.over.is_set()
+            if stopped:
+                await self._stop(cell)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._stop(cell))
+            raise
+        finally:
+            send.cancel()
+            await asyncio.gather(send, return_exceptions=True)
+        if not stopped:
+            return await self._how(cell, [])
+        if cell.asked or cell.outputs.full:
+            full = [f"The cell was stopped: {cell.outputs.full}. What came until then is kept."] if cell.outputs.full else []
+            return await self._how(cell, full)
+        status, notes = await self._how(cell, [f"The cell was stopped after {timeout_s:g} s."])
+        return ("timed_out" if cell.done is not None else status), notes
+
+    async def _how(self, cell: Cell, notes: list[str]) -> tuple[str, list[str]]:
+        """How a cell ended that is over."""
+        if cell.outputs.full and not notes:
+            notes = [f"Not all output is here: {cell.outputs.full}."]
+        if cell.done is not None:
+            return ("interrupted" if cell.asked else cell.done.status), notes
+        reason = await self._family.reason(self, REASON_S)
+        self.why = reason or self.why
+        return "died", [*notes, f"The session ended with this cell: {self.why}."]
+
+    async def _stop(self, cell: Cell) -> None:
+        """Interrupt what runs; what does not listen is killed."""
+        process = self.process
+        if process is None:
+            return
+        last = time.monotonic() + GRACE_S
+        while not cell.over.is_set() and time.monotonic() < last:
+            process.interrupt()
+            await _first(cell.over, cell.over, AGAIN_S)
+        if not cell.over.is_set():
+            self.why = self.why or f"it did not stop within {GRACE_S:g} s when it was interrupted, and was killed"
+            process.kill()
+            await _first(cell.over, cell.over, GRACE_S)
+            self._broken(self.why)
+
+    # questions
+
+    async def _ask(self, header: dict[str, Any], body: bytes = b"") -> tuple[said.Answer, bytes]:
+        async with self._lock:
+            self._must_live(f"{header['op']} cannot be done")
+            found, data = await self.request(header, body)
+            assert isinstance(found, said.Answer)
+            if found.error:
+                raise ToolError(found.error, place="sandbox")
+            return found, data
+
+    async def request(self, header: dict[str, Any], body: bytes = b"", fds: tuple[int, ...] = ()) -> tuple[said.Answer | said.Kept, bytes]:
+        """Ask the process and wait for its answer. Raises ToolError where none comes."""
+        self._n += 1
+        n = self._n
+        answer: asyncio.Future[tuple[said.Answer | said.Kept, bytes]] = asyncio.get_running_loop().create_future()
+        self._answers[n] = answer
+        try:
+            async with asyncio.timeout(ASK_S):
+                await self._line.send({**header, "n": n}, body, fds)
+                return await answer
+        except (TimeoutError, OSError) as error:
+            self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {ASK_S:g} s")
+            raise ToolError(f"the session ended: {self.why}", place="sandbox") from error
+        finally:
+            self._answers.pop(n, None)
+
+    def _must_live(self, what: str) -> None:
+        if not self.alive:
+            raise ToolError(f"the session is over: {self.why or 'it was closed'}", place="sandbox", right=what)
+
+    # what comes
+
+    def _frame(self, header: bytes, body: bytes) -> None:
+        try:
+            self._take(said.read_said(header), body)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            self._broken(f"it sent what is no message ({str(error)[:200]})")
+
+    def _take(self, message: said.Said, body: bytes) -> None:
+        if isinstance(message, said.Shown | said.Cleared):
+            outputs = self._cell.outputs if self._cell is not None else self._between
+            if isinstance(message, said.Shown):
+                outputs.shown(message, body)
+            else:
+                outputs.clear(wait=message.wait)
+            self._check_full()
+        elif isinstance(message, said.Done):
+            self._done(message)
+        elif isinstance(message, said.Failed) and not self._greeted.is_set():
+            self._cut(message.why)
+        elif isinstance(message, said.Hello) and not self._greeted.is_set():
+            self._greeted.set()
+        elif isinstance(message, said.Answer | said.Kept) and message.n in self._answers:
+            answer = self._answers.pop(message.n)
+            if not answer.done():
+                answer.set_result((message, body))
+        else:
+            raise ValueError(f"{type(message).__name__.lower()} was not asked for")
+
+    def _done(self, message: said.Done) -> None:
+        cell = self._cell
+        if cell is None or cell.n != message.n or cell.over.is_set():
+            raise ValueError("the end of a cell that does not run")
+        self._texts.rest()
+        cell.done = message
+        cell.over.set()
+
+    def _text(self, name: str, data: bytes) -> None:
+        (self._cell.outputs if self._cell is not None else self._between).text(name, data)
+        self._check_full()
+
+    def _check_full(self) -> None:
+        if self._cell is not None and self._cell.outputs.full:
+            self._cell.halt.set()
+
+    # its end
+
+    def _cut(self, why: str) -> None:
+        """The line is over before the process is."""
+        self._greeted.set()
+        self._broken(why)
+
+    def _died(self) -> None:
+        """The process is gone; what it said before is still to be read."""
+        if not self.why:
+            self._line.rest()
+            self._texts.rest()
+        self._broken(self.why or "its process ended")
+
+    def _broken(self, why: str) -> None:
+        """Nothing more can be done with it."""
+        self.why = self.why or why
+        if self.process is not None:
+            self.process.kill()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._line.close()
+        self._texts.close()
+        if self._cell is not None:
+            self._cell.over.set()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(self.why))
+        self._answers.clear()
+        self._family.left(self)
+
+
+async def _first(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> None:
+    """Wait for one of two events, or for so long."""
+    if one.is_set() or other.is_set():
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in {one, other}]
+    try:
+        await asyncio.wait(waits, timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _json(name: str, value: Any) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolError(f"{name} is no plain JSON data: {error}", place="sandbox") from error
+
+
+def _relative(path: str) -> str:
+    parts = path.split("/")
+    if not path or path.startswith("/") or ".." in parts or "\0" in path:
+        raise ToolError(f"{path!r} is no path in the working folder", place="sandbox", right="it is relative, without '..'")
+    return path

@@ -1,0 +1,125 @@
+"""The outputs of one cell as they come, kept as a notebook keeps them: text of one stream joined, updates in the place of what they update.
+
+Memory is bounded: beyond `most_bytes`, or too many outputs, nothing more is taken and `full` says so.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+
+import msgspec
+
+from llmproc_nb.core.sandbox import Output, OutputReader
+from llmproc_nb.drivers.sandbox.said import Shown, read_bundle, read_error
+
+MOST_OUTPUTS = 10_000
+_RUNS = frozenset({"application/javascript", "text/javascript"})
+
+
+@dataclass
+class _Piece:
+    output: Output
+    bytes: int
+    texts: list[str] = field(default_factory=list)
+    display_id: str = ""
+
+
+class Outputs:
+    """The outputs of a cell so far."""
+
+    def __init__(self, most_bytes: int, reader: OutputReader | None) -> None:
+        self._most, self._reader = most_bytes, reader
+        self._pieces: list[_Piece] = []
+        self._bytes = 0
+        self._clear_next = False
+        self._cleared = 0
+        self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        self.full = ""
+
+    def text(self, name: str, data: bytes) -> None:
+        """Some text of a stream."""
+        text = self._decoders[name].decode(data)
+        if not text or not self._room(len(data)):
+            return
+        last = self._pieces[-1] if self._pieces else None
+        if last is not None and last.texts and last.output.name == name:
+            last.texts.append(text)
+            last.bytes += len(data)
+        else:
+            self._add(_Piece(Output(kind="stream", name=name), len(data), [text]))
+        self._tell(Output(kind="stream", name=name, text=text))
+
+    def shown(self, said: Shown, body: bytes) -> None:
+        """A display, a value, an error, or an update of an earlier display. Raises ValueError where it is none of these."""
+        output = _error(body) if said.kind == "error" else Output(kind=said.kind, data=_bundle(body))
+        if not self._room(len(body)):
+            return
+        self._tell(output)
+        piece = _Piece(output, len(body), display_id=said.display_id)
+        if said.update:
+            for at, old in enumerate(self._pieces):
+                if old.display_id == said.display_id != "":
+                    self._bytes -= old.bytes
+                    self._pieces[at] = piece
+                    return
+        self._add(piece)
+
+    def clear(self, *, wait: bool) -> None:
+        """What was shown is cleared, at once or when the next output comes."""
+        if wait:
+            self._clear_next = True
+        else:
+            self._forget()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the outputs."""
+        return [f"{self._cleared} outputs were cleared by the code"] if self._cleared else []
+
+    def kept(self) -> tuple[Output, ...]:
+        """All outputs, text joined."""
+        return tuple(
+            msgspec.structs.replace(piece.output, text="".join(piece.texts)) if piece.texts else piece.output for piece in self._pieces
+        )
+
+    def _add(self, piece: _Piece) -> None:
+        if self._clear_next:
+            self._forget()
+            self._bytes += piece.bytes
+        self._pieces.append(piece)
+        if len(self._pieces) >= MOST_OUTPUTS and not self.full:
+            self.full = f"more than {MOST_OUTPUTS:,} outputs"
+
+    def _forget(self) -> None:
+        self._clear_next = False
+        self._cleared += len(self._pieces)
+        self._pieces.clear()
+        self._bytes = 0
+
+    def _room(self, size: int) -> bool:
+        if self.full:
+            return False
+        if self._bytes + size > self._most:
+            self.full = f"more than {self._most / 1e6:g} MB of output"
+            return False
+        self._bytes += size
+        return True
+
+    def _tell(self, output: Output) -> None:
+        if self._reader is not None:
+            self._reader(output)
+
+
+def _error(body: bytes) -> Output:
+    error = read_error(body)
+    return Output(kind="error", name=error.name, text=error.text, trace=tuple(error.trace))
+
+
+def _bundle(body: bytes) -> dict[str, object]:
+    """The bundle, without what would run in a notebook, and text where text must be."""
+    bundle = {mime: value for mime, value in read_bundle(body).items() if mime.lower() not in _RUNS and "widget-view" not in mime.lower()}
+    for mime, value in bundle.items():
+        if not isinstance(value, str) and not mime.endswith("json"):
+            raise ValueError(f"{mime[:50]} is no text")
+    return bundle

@@ -1,0 +1,167 @@
+"""The processes of a family as its keeper sees them in /proc: who they are, what memory they have, and their end.
+
+In the tier with namespaces /proc shows the family only; elsewhere it is what descends from the keeper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from llmproc_nb.inside import confine, linux
+
+PASSES = 50
+TAKES_ORPHANS = 36
+LITTLE = 0.05
+
+
+def processes() -> set[int]:
+    """The family's processes, without the keeper."""
+    return _below(os.getpid(), _parents())
+
+
+def take_orphans() -> None:
+    """What descends from this process shall stay below it, also when a parent in between is gone."""
+    if sys.platform == "linux":
+        linux.prctl(TAKES_ORPHANS, 1)
+
+
+def end(pid: int, spared: set[int]) -> None:
+    """End a shell with everything that it started, but not the other shells and frozen copies, which are `spared`.
+
+    A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it.
+    """
+    own = os.getpid()
+    for _ in range(PASSES):
+        parents = _parents()
+        doomed = {one for one in _below(own, parents) - spared if parents[one] == own or one == pid or _belongs(one, pid, parents, spared)}
+        doomed = {one for one in doomed if not _zombie(one)}
+        if not doomed:
+            return
+        for one in doomed:
+            kill(one)
+        time.sleep(0.002)
+
+
+def end_all() -> None:
+    """End every process of the family."""
+    for _ in range(PASSES):
+        doomed = {pid for pid in processes() if not _zombie(pid)}
+        for pid in doomed:
+            kill(pid)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.002)
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, where there is still somebody."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def how(status: int) -> str:
+    """How a process ended, in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"it ended by itself with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"it was ended by {name}"
+
+
+def greedy(most_mb: float, first_sizes: dict[int, float]) -> tuple[int, float] | None:
+    """The process to end because the family has more memory than it may: its pid, and how much it has. None where all is well.
+
+    What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So it counts what each
+    has more than when it was first seen; and what each may have at most only where the machine itself runs short of memory.
+    """
+    now = {pid: _anonymous_mb(pid) for pid in processes()}
+    for gone in first_sizes.keys() - now.keys():
+        del first_sizes[gone]
+    own = {pid: max(0.0, size - first_sizes.setdefault(pid, size if len(first_sizes) else 0.0)) for pid, size in now.items()}
+    if sum(own.values()) > most_mb:
+        pid = max(own, key=lambda one: own[one])
+        return pid, now[pid]
+    if sum(now.values()) > most_mb and _short():
+        pid = max(now, key=lambda one: now[one])
+        return pid, now[pid]
+    return None
+
+
+def own_private_mb() -> float:
+    """The memory that is this process's alone; only itself may read that."""
+    lines = _read("self", "smaps_rollup").splitlines()
+    names = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(names)) / 1000
+
+
+def _anonymous_mb(pid: int) -> float:
+    for line in _read(pid, "status").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1000
+    return 0.0
+
+
+def _short() -> bool:
+    """Whether the machine has hardly any memory left."""
+    fields = dict(line.split(":", 1) for line in _read("", "meminfo").splitlines() if ":" in line)
+    try:
+        total, left = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    except (KeyError, ValueError):
+        return False
+    return left < total * LITTLE
+
+
+def _read(pid: int | str, name: str) -> str:
+    try:
+        with open(os.path.join(confine.proc() if isinstance(pid, int) else "/proc", str(pid), name)) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name: state, parent, group, …"""
+    return _read(pid, "stat").rpartition(")")[2].split()
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for name in os.listdir(confine.proc()):
+        if name.isdigit():
+            fields = _fields(int(name))
+            if fields:
+                found[int(name)] = int(fields[1])
+    return found
+
+
+def _zombie(pid: int) -> bool:
+    fields = _fields(pid)
+    return not fields or fields[0] in "ZX"
+
+
+def _below(root: int, parents: dict[int, int]) -> set[int]:
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {root}
+
+
+def _belongs(pid: int, shell: int, parents: dict[int, int], spared: set[int]) -> bool:
+    """Whether a process descends from the shell, and from no spared one in between."""
+    for _ in range(len(parents)):
+        pid = parents.get(pid, 0)
+        if pid in spared or pid <= 1:
+            return False
+        if pid == shell:
+            return True
+    return False

@@ -1,0 +1,118 @@
+"""The zygote: a process with the usual libraries loaded, from which the families of sandboxes are forked. It never runs code of a model.
+
+It lives as long as its socket: when the notebook's kernel is gone, however it went, the zygote waits for its families to end, removes
+their folders and ends too.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from llmproc_nb.inside import channel, confine, keeper, shell
+from llmproc_nb.inside.rules import Refused
+from llmproc_nb.inside.rules import load as load_rules
+
+LAST_WAIT_S = 5.0
+LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
+
+
+def main(fd: int) -> None:
+    """Serve requests for families until the other side closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the notebook's terminal is no matter of ours
+    control = socket.socket(fileno=fd)
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    load()
+    folders: dict[int, str] = {}
+    ends: list[Any] = [control, wake]
+    while True:
+        ready, _, _ = select.select(ends, [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+            reap(folders)
+        if control in ready:
+            try:
+                request, _, fds = channel.receive(control)
+            except (EOFError, OSError):
+                break
+            family(request, fds, folders, (control.fileno(), wake, waker))
+    last = time.monotonic() + LAST_WAIT_S
+    while folders and time.monotonic() < last:
+        reap(folders)
+        time.sleep(0.02)
+    for pid, folder in folders.items():
+        os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def load() -> None:
+    """Import what is installed, make the shell that all families start from, and let it go through what is slow the first time."""
+    for name in LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    shell.prepare()
+    others = threading.active_count() - 1
+    if others:
+        raise SystemExit(f"the zygote has {others} threads beside its own: no process can be forked from it safely")
+    gc.collect()
+    gc.freeze()
+
+
+def family(request: dict[str, Any], fds: list[int], folders: dict[int, str], own: tuple[int, ...]) -> None:
+    """Fork a family; what becomes of it is told over the family's own socket."""
+    pid = os.fork()
+    if pid:
+        folders[pid] = load_rules(request["rules"]).folder
+        channel.close_all(fds)
+        return
+    try:
+        begin(request, fds[0], own)
+    finally:
+        os._exit(1)
+
+
+def begin(request: dict[str, Any], fd: int, own: tuple[int, ...]) -> None:
+    """In the new process: confine it, and be its keeper."""
+    signal.set_wakeup_fd(-1)
+    for number in own:
+        os.close(number)
+    control = socket.socket(fileno=fd)
+    rules = load_rules(request["rules"])
+    channel.send(control, {"op": "root"})
+    try:
+        confine.enter(rules, lambda: keeper.main(control, rules))
+    except Refused as error:
+        channel.send(control, {"op": "refused", "why": str(error)})
+    except OSError as error:
+        channel.send(control, {"op": "refused", "why": f"{type(error).__name__}: {error}"})
+
+
+def reap(folders: dict[int, str]) -> None:
+    """Take leave of families that have ended, and of their folders."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        if pid in folders:
+            shutil.rmtree(folders.pop(pid), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""The columns of code: each cell that ran in a sandbox, what came of it, and which cell's state it went on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmproc_nb.core.event import CodeRan
+from llmproc_nb.core.output import plain, trace_text
+from llmproc_nb.core.record import Kinds
+from llmproc_nb.core.sandbox import Output
+from llmproc_nb.notebook.pasttree import Table, columns_of
+
+
+def code_columns(events: Kinds, names: dict[int, str]) -> Table:
+    """One row per cell, in the order in which they ran."""
+    rows: list[tuple[Any, ...]] = [
+        (
+            event.seq,
+            event.call,
+            event.pid,
+            names.get(event.pid),
+            event.cell,
+            event.node,
+            event.position,
+            event.code,
+            ", ".join(event.put) or None,
+            event.status,
+            "".join(_words(output) for output in event.outputs),
+            len(event.outputs),
+            event.after,
+            "; ".join(event.notes) or None,
+            event.time_ns,
+            event.duration_s,
+            event.cpu_s,
+            event.memory_mb,
+            event.replayed,
+        )
+        for event in events.of(CodeRan)
+    ]
+    return columns_of(
+        "seq call pid process cell node position code put status text outputs after notes time duration_s cpu_s memory_mb replayed", rows
+    )
+
+
+def _words(output: Output) -> str:
+    """An output in words."""
+    if output.kind == "stream":
+        return plain(output.text)
+    if output.kind == "error":
+        return trace_text(output) + "\n"
+    words = output.data.get("text/plain")
+    return f"{words}\n" if isinstance(words, str) else ""

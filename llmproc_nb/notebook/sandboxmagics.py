@@ -1,0 +1,159 @@
+"""`%sandbox` and `%%sandbox`: look into the sandbox of a process, and work in the namespace its model works in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from llmproc_nb.core.errors import PersonError, ToolError
+from llmproc_nb.notebook.flags import parse
+from llmproc_nb.notebook.notebook import Notebook
+from llmproc_nb.notebook.offer import SANDBOX
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
+
+
+@magics_class
+class SandboxMagics(Magics):
+    """Sandboxes by hand: `%sandbox`, `%%sandbox`."""
+
+    def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
+        super().__init__(shell, config=shell.config)
+        self.notebook = notebook
+        self._do: dict[str, Callable[[Process, list[str]], Any]] = {
+            "show": self._show,
+            "status": self._status,
+            "push": self._push,
+            "pull": self._pull,
+            "files": self._files,
+            "restart": self._restart,
+            "notebook": self._notebook,
+        }
+
+    @no_var_expand
+    @cell_magic("sandbox")
+    @magic_arguments("%sandbox")
+    @argument("process", nargs="?", help="the process (default: the only one that has a sandbox)")
+    @argument("--timeout", type=float, metavar="S", help="seconds after which the code is stopped (default: as the program says)")
+    def sandbox_cell(self, line: str, cell: str) -> None:
+        """Run the cell's code in the sandbox of a process: confined, in the state its model has there, and finds afterwards."""
+        from llmproc_nb.notebook.sandboxcell import run_cell
+
+        args = parse(self.sandbox_cell, line)
+        if args.timeout is not None and args.timeout <= 0:
+            raise PersonError(f"--timeout {args.timeout:g}", place="%%sandbox", right="a number of seconds above 0 is needed")
+        run_cell(self._process(args.process), cell, args.timeout)
+
+    @no_var_expand
+    @line_magic("sandbox")
+    @magic_arguments("sandbox")
+    @argument(
+        "what",
+        nargs="?",
+        default="show",
+        help="show (default), status, push NAMES, pull NAMES, files PATHS, restart, notebook FILE",
+    )
+    @argument("names", nargs="*", help="the variables to push or pull, files to copy into it, or the notebook to write")
+    @argument("-p", "--process", metavar="NAME", help="whose sandbox (default: of the only process that has one)")
+    def sandbox_line(self, line: str) -> Any:
+        """Look at a sandbox, or bring something in or out.
+
+        `%sandbox` shows its variables, files and cells; `status` tries, here and now, to break every promise of its confinement and
+        shows what happened; `push df` and `pull result` copy variables (frames through Arrow, else plain data) between this notebook and
+        it; `files data.csv` copies files in; `restart` begins again with nothing; `notebook run.ipynb` writes what ran as a notebook.
+        """
+        args = parse(self.sandbox_line, line)
+        if args.what not in SANDBOX:
+            known = self._named(args.what)
+            if known is None or args.names:
+                raise PersonError(f"{args.what!r} is nothing %sandbox does", place="%sandbox", right=f"it does {', '.join(SANDBOX)}")
+            return self._show(known, [])
+        try:
+            return self._do[args.what](self._process(args.process), args.names)
+        except ToolError as error:  # the words are the same for a person
+            raise PersonError(error.found, place=error.place or "%sandbox", right=error.right, step=error.step) from None
+
+    def _named(self, name: str) -> Process | None:
+        try:
+            return self.notebook.process(name)
+        except PersonError:
+            return None
+
+    def _process(self, name: str | None) -> Process:
+        """The process that is meant: the one of that name, or the only one that has a sandbox, or could have."""
+        if name is not None:
+            return self.notebook.process(name)
+        machine = self.notebook.machine_if_made
+        living = [process for process in machine.processes.values() if process.alive] if machine is not None else []
+        for found in (
+            [process for process in living if any(process.pid in family.sandboxes for family in machine.families.values())]
+            if machine is not None
+            else [],
+            [process for process in living if any(tool.name == "run_python" for tool in process.tools)],
+            living,
+        ):
+            if len(found) == 1:
+                return found[0]
+            if found:
+                names = ", ".join(process.name for process in found)
+                raise PersonError("several processes could be meant", place="%sandbox", right=f"name one of {names}")
+        raise PersonError(
+            "there is no process yet", place="%sandbox", right="a process has a sandbox", step="`%spawn NAME from PROGRAM` makes one."
+        )
+
+    def _show(self, process: Process, names: list[str]) -> Any:
+        from llmproc_nb.notebook.sandboxview import SandboxView
+
+        return SandboxView(process)
+
+    def _status(self, process: Process, names: list[str]) -> Any:
+        from llmproc_nb.notebook.sandboxview import status_table
+
+        return status_table(process)
+
+    def _push(self, process: Process, names: list[str]) -> None:
+        space = self.notebook.ip.user_ns
+        missing = [name for name in _some(names, "push") if name not in space]
+        if missing:
+            raise PersonError(f"there is no variable {missing[0]!r} in this notebook", place="%sandbox push")
+        process.sandbox.put(**{name: space[name] for name in names})
+        print(f"{process.name}'s sandbox has {', '.join(names)}")
+
+    def _pull(self, process: Process, names: list[str]) -> None:
+        for name in _some(names, "pull"):
+            self.notebook.ip.user_ns[name] = process.sandbox.get(name)
+        print(f"this notebook has {', '.join(names)}")
+
+    def _files(self, process: Process, names: list[str]) -> Any:
+        from pathlib import Path
+
+        from llmproc_nb.notebook.sandboxview import SandboxView
+
+        for name in names:
+            try:
+                data = Path(name).read_bytes()
+            except OSError as error:
+                raise PersonError(f"{name} cannot be read: {error.strerror or error}", place="%sandbox files") from None
+            process.sandbox.write_file(Path(name).name, data)
+        return SandboxView(process)
+
+    def _restart(self, process: Process, names: list[str]) -> None:
+        process.sandbox.restart()
+        print(f"{process.name}'s sandbox begins again with nothing; earlier places of its dialog keep their states")
+
+    def _notebook(self, process: Process, names: list[str]) -> None:
+        if len(names) != 1 or not names[0].endswith(".ipynb"):
+            raise PersonError(f"{' '.join(names) or 'nothing'} is no notebook's file", place="%sandbox notebook", right="as in run.ipynb")
+        process.sandbox.to_notebook(names[0])
+        print(f"{names[0]} has the {len(process.sandbox.cells)} cells of {process.name}'s sandbox")
+
+
+def _some(names: list[str], what: str) -> list[str]:
+    if not names:
+        raise PersonError("no variable is named", place=f"%sandbox {what}", right=f"`%sandbox {what} df` names one")
+    return names

@@ -1,0 +1,150 @@
+"""`%sandbox` and `%%sandbox` in a real kernel, on real sandboxes: outputs, errors, interrupts, variables in and out, forks and gotos."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from kernels import Kernel, Ran, ok
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
+
+SETUP = """
+%load_ext llmproc_nb
+import pandas as pd
+from llmproc_nb import Program
+
+def script(request):
+    last = request.path[-1].message
+    if last.role == "tool":
+        return "It says: " + " / ".join(result.text for result in last.tool_results)
+    return {"call": [{"name": "run_python", "arguments": {"code": code.strip()}} for code in last.text.split(";;")]}
+
+coder = Program(name="coder", provider="scripted", model="m", script=script, tools=("run_python",))
+df = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "<script>z</script>"]})
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    made = Kernel(LLMPROC_NB_STREAM="0")
+    assert made.run(SETUP).status == "ok"
+    ok(made.run("%%agent scout -p coder\nx = 41", timeout_s=60))
+    yield made
+    made.close()
+
+
+def failed(ran: Ran) -> dict[str, Any]:
+    """The error of a run, which must have failed."""
+    assert ran.status == "error" and ran.error is not None
+    return ran.error
+
+
+def test_a_person_works_in_the_namespace_of_the_model(kernel):
+    assert ok(kernel.run("%%sandbox scout\nx += 1\nprint('x is', x)")).printed == "x is 42\n"
+    assert "It says: 42" in ok(kernel.run("%%agent scout\nx")).data()[0]
+    assert ok(kernel.run("'x' in globals()")).data() == ["False"]
+
+
+def test_outputs_are_shown_as_they_are_and_made_safe(kernel):
+    ok(kernel.run("%sandbox push df"))
+    ran = ok(kernel.run("%%sandbox\nimport sys\nprint('out'); print('err', file=sys.stderr)\ndf"))
+    assert ran.printed.count("out\n") == 1 and "err\n" in ran.printed
+    html = ran.data("text/html")[0]
+    assert "<td>x</td>" in html and "<script" not in html and "style" not in html
+    figure = ok(kernel.run("%%sandbox\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.show()"))
+    assert figure.data("image/png")
+
+
+def test_scripts_of_code_never_reach_the_page(kernel):
+    code = "from IPython.display import HTML, Javascript\ndisplay(HTML('<img src=x onerror=alert(1)><b>bold</b>'), Javascript('alert(2)'))"
+    ran = ok(kernel.run(f"%%sandbox\n{code}"))
+    assert ran.data("text/html") == ["<b>bold</b>"]
+    assert not ran.data("application/javascript")
+
+
+def test_a_figure_and_a_table_stand_open_in_the_cell_of_the_agent(kernel):
+    code = "df ;; import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()"
+    html = ok(kernel.run(f"%%agent scout\n{code}")).data("text/html")[0]
+    assert html.count("data:image/png;base64,") == 1 and html.index("</details>") < html.index("<table>")
+
+
+def test_code_that_raises_makes_the_cell_fail_with_its_own_traceback(kernel):
+    raised = failed(kernel.run("%%sandbox\nx = 1\nx / 0"))
+    assert raised["ename"] == "CodeError" and raised["evalue"] == "ZeroDivisionError: division by zero"
+    assert "----> 2 x / 0" in "\n".join(raised["traceback"])
+    assert ok(kernel.run("%%sandbox\nx")).data() == ["1"]
+
+
+def test_an_interrupt_reaches_the_code_and_the_variables_stay(kernel):
+    ran = kernel.run("%%sandbox\ny = 5\nwhile True: pass", interrupt_after_s=0.5)
+    assert ran.error is not None and ran.error["ename"] == "KeyboardInterrupt" and ran.interrupt_s < 1
+    assert ok(kernel.run("%%sandbox\ny")).data() == ["5"]
+    assert ok(kernel.run("%log code")).data("text/plain")
+
+
+def test_a_timeout_stops_the_code(kernel):
+    raised = failed(kernel.run("%%sandbox --timeout 0.5\nwhile True: pass"))
+    assert raised["evalue"] == "the code was stopped after 1 s"
+
+
+def test_a_death_takes_back_its_own_cell_only(kernel):
+    ok(kernel.run("%%sandbox\nz = 7"))
+    raised = failed(kernel.run("%%sandbox\nz = 8\nimport os; os.kill(os.getpid(), 9)"))
+    assert raised["evalue"] == "the code was ended by the death of its process"
+    assert ok(kernel.run("%%sandbox\nz")).data() == ["7"]
+
+
+def test_frames_and_plain_data_come_out(kernel):
+    ok(kernel.run("%%sandbox\nresult = df.assign(c=df.a * 2)\nfacts = {'n': 3, 'names': ['x']}"))
+    ok(kernel.run("%sandbox pull result facts"))
+    assert ok(kernel.run("(result.c.tolist(), facts)")).data() == ["([2, 4, 6], {'n': 3, 'names': ['x']})"]
+    assert "no plain data" in failed(kernel.run("%sandbox push script"))["evalue"]
+    assert "there is no variable 'nothing'" in failed(kernel.run("%sandbox pull nothing"))["evalue"]
+
+
+def test_what_there_is_can_be_looked_at(kernel):
+    ok(kernel.run("%%sandbox\nopen('notes.txt', 'w').write('hello')"))
+    shown = ok(kernel.run("%sandbox")).data()[0]
+    assert "notes.txt" in shown and "df" in shown and "DataFrame" in shown and "namespaces" in shown
+
+
+def test_forks_and_gotos_take_variables_and_files_along(kernel):
+    ok(kernel.run("%%agent deep -p coder\nn = 1; open('f.txt', 'w').write('one')"))
+    ok(kernel.run("%fork deep twin"))
+    ok(kernel.run("%%sandbox twin\nn += 10; open('f.txt', 'w').write('two'); n"))
+    look = "n, open('f.txt').read()"
+    assert ok(kernel.run(f"%%sandbox twin\n{look}")).data() == ["(11, 'two')"]
+    assert ok(kernel.run(f"%%sandbox deep\n{look}")).data() == ["(1, 'one')"]
+    ok(kernel.run("%%agent deep\nn = 99; open('f.txt', 'w').write('three')"))
+    ok(kernel.run("%goto deep ~1"))
+    assert ok(kernel.run(f"%%sandbox deep\n{look}")).data() == ["(1, 'one')"]
+    ok(kernel.run("%goto deep --undo"))
+    assert ok(kernel.run(f"%%sandbox deep\n{look}")).data() == ["(99, 'three')"]
+    ok(kernel.run("%kill twin"))
+    ok(kernel.run("%kill deep"))
+
+
+def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
+    from nbclient import NotebookClient
+
+    ok(kernel.run("%%agent author -p coder\na = 2 ;; a * 21"))
+    file = tmp_path / "run.ipynb"
+    ok(kernel.run(f"%sandbox notebook {file} -p author"))
+    book = nbformat.read(file, 4)
+    nbformat.validate(book)
+    assert [cell.source for cell in book.cells] == ["a = 2", "a * 21"]
+    assert book.cells[1].outputs[0].data["text/plain"] == "42"
+    NotebookClient(book, kernel_name="python3").execute()
+    assert book.cells[1].outputs[0].data["text/plain"] == "42"
+    ok(kernel.run("%kill author"))
+
+
+def test_wrong_words_are_told_in_one_line(kernel):
+    assert "'nonsense' is nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
+    assert "no variable is named" in failed(kernel.run("%sandbox push"))["evalue"]
+    assert "no notebook's file" in failed(kernel.run("%sandbox notebook x.txt"))["evalue"]
+    assert "there is no process 'nobody'" in failed(kernel.run("%%sandbox nobody\n1"))["evalue"]

@@ -214,6 +214,10 @@ def make() -> Interpreter:
     formatter.for_type_by_name("pandas", "DataFrame", frame.frame_view)
     made.display_formatter.formatters[frame.MIME] = formatter
     made.display_formatter.active_types = [*made.display_formatter.active_types, frame.MIME]
+    if hasattr(made.magics_manager, "load_all_lazy_magics"):  # one that is loaded later would replace ours
+        made.magics_manager.load_all_lazy_magics()
+    for name in [name for name, magic in made.magics_manager.magics["cell"].items() if "script" in str(getattr(magic, "__module__", ""))]:
+        del made.magics_manager.magics["cell"][name]
     for name in PROGRAMS:
         setattr(Programs, name, cell_magic(_program(name)))
     made.register_magics(magics_class(Programs))

@@ -35,9 +35,6 @@ class Door:
         self._lock = asyncio.Lock()
 
     def warm(self) -> None:
-        pass
-
-    def warm(self) -> None:
         """Have a family made in the background, if none waits and this door has none yet."""
         if sys.platform == "linux" and self._family is None:
             pool().warm(self._rules)

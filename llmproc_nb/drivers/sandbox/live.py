@@ -16,6 +16,7 @@ import msgspec
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran
 from llmproc_nb.drivers.sandbox import said
+from llmproc_nb.drivers.sandbox.files import relative
 from llmproc_nb.drivers.sandbox.line import Line, Texts
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.process import Process
@@ -163,11 +164,11 @@ class LiveShell:
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Write a file."""
-        await self._ask({"op": "write_file", "path": _relative(path)}, data)
+        await self._ask({"op": "write_file", "path": relative(path)}, data)
 
     async def read_file(self, path: str) -> bytes:
         """Read a file."""
-        return (await self._ask({"op": "read_file", "path": _relative(path), "most": MOST_FILE}))[1]
+        return (await self._ask({"op": "read_file", "path": relative(path), "most": MOST_FILE}))[1]
 
     async def close(self) -> None:
         """End the session and what it started."""
@@ -361,10 +362,3 @@ def _json(name: str, value: Any) -> bytes:
         return json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{name} is no plain JSON data: {error}", place="sandbox") from error
-
-
-def _relative(path: str) -> str:
-    parts = path.split("/")
-    if not path or path.startswith("/") or ".." in parts or "\0" in path:
-        raise ToolError(f"{path!r} is no path in the working folder", place="sandbox", right="it is relative, without '..'")
-    return path

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside import landlock, linux, seccomp, view
+from llmproc_nb.inside import landlock, linux, relay, seccomp, view
 from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
 
@@ -40,6 +40,7 @@ class _State:
     limited = False
     filtered = False
     origin = ""
+    relay = 0
 
 
 def found() -> dict[str, str]:
@@ -165,6 +166,10 @@ def _become_keeper(rules: Rules, owner: int) -> None:
         linux.prctl(linux.NO_NEW_PRIVS, 1)
         linux.prctl(linux.DUMPABLE, 0)  # nobody of the same uid may look into it
     _new_environment(rules)
+    if rules.tier == "landlock":
+        landlock.confine(rules, rules.folder, keeper=True)
+    if rules.relay:
+        _State.relay = relay.start(view.RELAY)
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:
@@ -278,6 +283,22 @@ def proc() -> str:
     return view.PROC if _State.tier == "namespaces" else "/proc"
 
 
+def own() -> set[int]:
+    """In the keeper: the pids of trusted processes beside it, which are no session's."""
+    return {_State.relay} - {0}
+
+
+def part() -> None:
+    """In a session of which a fork goes on beside it: from here on neither can signal the other or look into it.
+
+    What the session has started before is not parted. Raises Refused where that was done too often.
+    """
+    try:
+        landlock.part(needed=False)
+    except OSError as error:
+        raise Refused(f"a session and its fork cannot be parted: {error}") from None
+
+
 def make_area(area: str) -> None:
     """An empty area: where a session works, its home, its temporary files."""
     for name in ("", "work", "home", "tmp"):
@@ -369,7 +390,8 @@ def _seal(rules: Rules, area: str, forks: bool) -> None:
     apart = rules.tier == "namespaces"
     if not apart and first:
         landlock.confine(rules, _State.areas)
-    landlock.part(needed=not apart)
+    else:
+        landlock.part(needed=not apart)
     if first:
         seccomp.confine(forks=forks and apart, apart=apart)
         _State.filtered = True

@@ -34,7 +34,7 @@ def end(pid: int, spared: set[int]) -> None:
 
     A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it.
     """
-    own = os.getpid()
+    own, spared = os.getpid(), spared | confine.own()
     for _ in range(PASSES):
         parents = _parents()
         doomed = {one for one in _below(own, parents) - spared if parents[one] == own or one == pid or _belongs(one, pid, parents, spared)}

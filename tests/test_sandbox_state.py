@@ -1,4 +1,4 @@
-"""States of a sandbox that are kept and woken: every copy has the variables, files and open things of its moment, and none sees another's."""
+"""States of a sandbox that are kept and woken: each copy has the variables, files and open things of its moment, none sees another's."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def test_files_go_along_and_are_apart(tier):
             shell = await door.start()
             await ran(
                 shell,
-                "import os; os.makedirs('deep/er'); open('deep/er/a', 'w').write('1'); os.symlink('deep', 'link'); os.chmod('deep/er/a', 0o400)",
+                "import os; os.makedirs('deep/er')\nopen('deep/er/a', 'w').write('1'); os.symlink('deep', 'link')\nos.chmod('deep/er/a', 0o400)",
             )
             kept = await shell.keep()
             await ran(shell, "os.chmod('deep/er/a', 0o600); open('deep/er/a', 'w').write('2'); open('new', 'w').close()")
             again = await shell.keep()
             woken = await kept.wake()
-            look = "sorted(os.listdir()), open('link/er/a').read(), oct(os.stat('deep/er/a').st_mode)[-3:], os.getcwd() == os.environ['PWD'] if 'PWD' in os.environ else True"
-            assert await said(woken, look) == "(['deep', 'link'], '1', '400', True)"
+            look = "sorted(os.listdir()), open('link/er/a').read(), oct(os.stat('deep/er/a').st_mode)[-3:]"
+            assert await said(woken, look) == "(['deep', 'link'], '1', '400')"
             await ran(woken, "open('other', 'w').close()")
-            assert await said(shell, look) == "(['deep', 'link', 'new'], '2', '600', True)"
-            assert await said(await again.wake(), look) == "(['deep', 'link', 'new'], '2', '600', True)"
+            assert await said(shell, look) == "(['deep', 'link', 'new'], '2', '600')"
+            assert await said(await again.wake(), look) == "(['deep', 'link', 'new'], '2', '600')"
             await ran(woken, "import tempfile; name = tempfile.mkdtemp(); open('rel', 'w').close()")
             assert await said(woken, "name.startswith(os.environ['TMPDIR']), os.path.exists(os.environ['HOME'])") == "(True, True)"
 
@@ -183,7 +183,7 @@ async def test_files_that_did_not_change_are_kept_once(shell):
 
 @in_shell()
 async def test_ending_a_session_ends_what_it_started_and_nothing_else(shell):
-    start = "import subprocess, os; p = subprocess.Popen(['sleep', '300']); subprocess.run('setsid sh -c \"sleep 301 & sleep 302\" &', shell=True)"
+    start = "import subprocess; p = subprocess.Popen(['sleep', '300'])\n!setsid sh -c 'sleep 301 & sleep 302' &"
     await ran(shell, start)
     kept = await shell.keep()
     woken = await kept.wake()
@@ -241,7 +241,8 @@ def test_whatever_is_kept_and_woken_states_are_as_a_model_of_dicts_says(moves):
                     live.append((await checkpoint.wake(), state.copy()))
                 elif move == "switch" and len(live) > 1:
                     await live.pop(which % len(live))[0].close()
-            look = "import os; {n: v for n, v in globals().items() if n[0] == 'v' and n[1:].isdigit()}, {n: open(n).read() for n in sorted(os.listdir())}"
+            look = "import os; variables = {n: v for n, v in globals().items() if n[0] == 'v' and n[1:].isdigit()}\n"
+            look += "variables, {n: open(n).read() for n in sorted(os.listdir())}"
             for shell, model in live:
                 assert eval(await said(shell, look)) == (model.variables, model.files)
 

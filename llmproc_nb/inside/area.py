@@ -29,7 +29,7 @@ def remove(path: str) -> None:
 
 
 def clear(path: str) -> None:
-    """Remove all that is in an area or a snapshot. The folder itself stays: frozen copies may have it mounted, and need it to mount another."""
+    """Remove all that is in an area or a snapshot. The folder stays: frozen copies may have it mounted, and mount another one over it."""
     for name in os.listdir(path) if os.path.isdir(path) else ():
         inner = os.path.join(path, name)
         if os.path.isdir(inner) and not os.path.islink(inner):

@@ -37,7 +37,7 @@ def keep(state: State, n: int, fds: list[int]) -> None:
 
 
 def freeze(state: State, fd: int, chance: Any) -> None:
-    """Wait as a copy. Comes back in each process that is to go on from here, with the same state of `random`: Python reseeds it in forks."""
+    """Wait as a copy. Comes back in each process that is to go on from here, `random` as it was: Python reseeds it in forks."""
     os.setsid()
     state.running = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)

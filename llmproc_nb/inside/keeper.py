@@ -83,7 +83,7 @@ class Keeper:
         except OSError as error:
             answer = {"error": "no room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{type(error).__name__}: {error}"}
         if "n" in request:
-            channel.send(self._control, {"op": "answer", "n": request["n"], **answer}, fds=mount)
+            channel.send(self._control, {"op": "answer", "n": request["n"], "fds": len(mount), **answer}, fds=mount)
         channel.close_all([*fds, *mount])
 
     def _path(self, name: str) -> str:

@@ -232,9 +232,9 @@ class Family:
     def _name(self, kind: str) -> str:
         return f"{kind}-{next(self._names)}"
 
-    def _frame(self, header: bytes, body: bytes, fds: list[int]) -> None:
+    def _frame(self, header: bytes, body: bytes) -> None:
         message = read_header(header)
-        op = message.pop("op")
+        op, fds = message.pop("op"), self._line.take_fds(message.pop("fds", 0))
         if op == "answer" and (answer := self._answers.get(message["n"])) is not None and not answer.done():
             answer.set_result((message, fds))
             return

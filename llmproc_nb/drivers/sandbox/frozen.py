@@ -80,7 +80,7 @@ class Frozen:
             if self.process is not None:
                 self.process.forget()
 
-    def _frame(self, header: bytes, body: bytes, fds: list[int]) -> None:
+    def _frame(self, header: bytes, body: bytes) -> None:
         try:
             message = said.read_said(header)
         except msgspec.DecodeError:

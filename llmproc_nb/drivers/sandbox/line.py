@@ -34,7 +34,7 @@ class Line:
 
     def __init__(
         self,
-        on_frame: Callable[[bytes, bytes, list[int]], None],
+        on_frame: Callable[[bytes, bytes], None],
         on_end: Callable[[str], None],
         *,
         most_body: int,
@@ -80,6 +80,11 @@ class Line:
                 os.close(fd)
             self._fds.clear()
         self.other.close()
+
+    def take_fds(self, count: int) -> list[int]:
+        """So many of the descriptors that came; they come in the order of the frames that say how many they have."""
+        taken, self._fds = self._fds[:count], self._fds[count:]
+        return taken
 
     def pump(self) -> None:
         """Take what has come, a bounded part of it, without waiting."""
@@ -139,8 +144,7 @@ class Line:
                 return
             header, data = bytes(self._buffer[LENGTHS.size : LENGTHS.size + head]), bytes(self._buffer[LENGTHS.size + head : size])
             del self._buffer[:size]
-            fds, self._fds = self._fds, []
-            self._on_frame(header, data, fds)
+            self._on_frame(header, data)
         if not self.over and len(self._buffer) >= LENGTHS.size:
             self._again = True
             self._loop.call_soon(self._parse)

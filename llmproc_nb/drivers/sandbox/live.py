@@ -260,7 +260,7 @@ class LiveShell:
 
     # what comes
 
-    def _frame(self, header: bytes, body: bytes, fds: list[int]) -> None:
+    def _frame(self, header: bytes, body: bytes) -> None:
         try:
             self._take(said.read_said(header), body)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:

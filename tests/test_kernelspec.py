@@ -90,7 +90,9 @@ def test_the_wheel_holds_the_package_the_programs_and_the_kernel(wheel: Path):
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmproc_nb").rglob("*.py")}
     found = (path.relative_to(ROOT).as_posix() for path in (ROOT / "programs").rglob("*.*") if "__pycache__" not in path.parts)
     programs = {f"llmproc_nb/{name}" for name in found}
-    kernels = {f"{name}.data/data/share/jupyter/kernels/llmproc/{path.name}" for path in SPEC.parent.iterdir()}
+    share = f"{name}.data/data/share/jupyter/kernels"
+    kernels = {f"{share}/{path.parent.name}/{path.name}" for path in SPEC.parent.parent.glob("*/*")}
+    assert f"{share}/llmproc-sandbox/kernel.json" in kernels
     assert sources | programs | kernels <= names
     about = {f"{name}.dist-info/{file}" for file in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
     assert names == {name for name in names if name.startswith("llmproc_nb/")} | kernels | about
@@ -101,6 +103,7 @@ def test_the_wheel_brings_the_command(wheel: Path):
     archive = zipfile.ZipFile(wheel)
     (entry_points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
     assert "jupyter-llmproc = llmproc_nb.cli:main" in entry_points
+    assert "llmproc-sandbox = llmproc_nb.drivers.sandbox.provisioner:SandboxProvisioner" in entry_points
 
 
 def test_the_programs_of_the_wheel_are_offered_where_there_is_no_checkout(wheel: Path, tmp_path: Path):

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from llmproc_nb.inside import landlock, linux, seccomp, view
-from llmproc_nb.inside.rules import TIERS, Refused, Rules, environment, proxied
+from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
+from llmproc_nb.inside.rules import Refused as Refused
 
 INSIDE_ID = 1000
 FIRST_UID = 0x70000000
@@ -81,11 +82,11 @@ def _settled_once() -> None:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def enter(rules: Rules, main: Callable[[], object]) -> NoReturn:
+def enter(rules: Rules, main: Callable[[], object], *, forwarded: tuple[int, ...] = ()) -> NoReturn:
     """Confine a fresh, single-threaded process and call `main` in the keeper of a new family.
 
-    The calling process stays outside: it ends with the keeper's status, or when its own parent is gone. Raises Refused in it, before
-    `main` is called, where something cannot be had.
+    The calling process stays outside: it ends with the keeper's status, or when its own parent is gone; it passes `forwarded` signals on
+    to the keeper. Raises Refused in it, before `main` is called, where something cannot be had.
     """
     if sys.platform != "linux" and rules.tier != "process":
         raise Refused(f"tier {rules.tier} needs Linux, this is {sys.platform}")
@@ -108,7 +109,7 @@ def enter(rules: Rules, main: Callable[[], object]) -> NoReturn:
     if why:
         os.waitpid(keeper, 0)
         raise Refused(why)
-    _wait_outside(keeper, parent)
+    _wait_outside(keeper, parent, forwarded)
 
 
 def _leave_pids(root: bool, owner: int) -> None:
@@ -169,6 +170,8 @@ def _become_keeper(rules: Rules, owner: int) -> None:
 def _into_namespaces(rules: Rules, owner: int) -> None:
     os.umask(0o022)
     linux.unshare(FAMILY)
+    if owner >= FIRST_UID:
+        give(owner, *_given(rules))
     view.build(rules, owner if owner >= FIRST_UID else None)
     os.umask(0o077)
     socket.sethostname("sandbox")
@@ -197,9 +200,21 @@ def _own_folder(rules: Rules, owner: int) -> None:
         raise Refused("hosts can only be allowed in the tier namespaces: without a network of its own nothing keeps to a list of names")
     os.mkdir(_State.areas, 0o700)
     if rules.tier == "landlock" and os.getuid() == 0:
-        for path in (rules.folder, _State.areas, *rules.writable):
-            os.chown(path, owner, owner)
+        give(owner, rules.folder, *_given(rules))
         landlock.drop_root(owner, rules)
+
+
+def _given(rules: Rules) -> list[str]:
+    return [*rules.writable, *([rules.sockets] if rules.sockets else [])]
+
+
+def give(owner: int, *paths: str) -> None:
+    """Make paths, and what is in them, a family's own. No link is followed."""
+    for path in paths:
+        os.chown(path, owner, owner)
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                os.chown(os.path.join(folder, name), owner, owner, follow_symlinks=False)
 
 
 def _raise_loopback() -> None:
@@ -226,8 +241,10 @@ def _new_environment(rules: Rules) -> None:
         linux.scrub(start, end - start)
 
 
-def _wait_outside(keeper: int, parent: int) -> NoReturn:
+def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...]) -> NoReturn:
     """The thin parent: holds nothing open, ends with the keeper, ends it when its own parent is gone."""
+    for number in forwarded:
+        signal.signal(number, lambda number, _: os.kill(keeper, number))
     watched, gone = os.pidfd_open(keeper), -1
     try:
         gone = os.pidfd_open(parent)

@@ -68,7 +68,7 @@ def confine(rules: Rules, areas: str) -> None:
         _allow(ruleset, path, READ)
     for name in view.DEVICES:
         _allow(ruleset, f"/dev/{name}", READ_FILE | WRITE_FILE)
-    for path in (areas, *rules.writable):
+    for path in (areas, *rules.writable, *([rules.sockets] if rules.sockets else [])):
         _allow(ruleset, path, WRITE)
     port = _Port(TCP_BIND, 0)  # a port the kernel chooses
     linux.syscall("landlock_add_rule", ruleset, 2, ctypes.byref(port), 0)

@@ -31,6 +31,7 @@ KEPT = [
     "BLIS_NUM_THREADS",
 ]
 """The variables of the host that a sandbox may see, besides those that begin with LC_."""
+SOCKETS = "/run/kernel"
 PROXY_PORT = 3128
 """Where the way out listens on the loopback of a family, if it has one."""
 
@@ -40,7 +41,8 @@ class Rules:
     """What confines one family of sessions.
 
     `folder` is a private host directory of the family, made and removed by the host. `readable` are more host paths, shown read-only at
-    the same place; `writable` ones can be written. `env` is added to the allow-list. `relay` is the path of the host proxy's unix
+    the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside at
+    `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix
     socket; "" is no network. Limits of memory, CPU time, processes and file size hold for each process, that of the disk for a family.
     """
 
@@ -48,12 +50,17 @@ class Rules:
     folder: str = ""
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
+    sockets: str = ""
     memory_mb: int = 4096
     disk_mb: int = 512
     cpu_s: int = 3600
     processes: int = 64
     env: dict[str, str] = field(default_factory=dict)
     relay: str = ""
+
+    @property
+    def sockets_inside(self) -> str:
+        return SOCKETS if self.tier == "namespaces" else self.sockets
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

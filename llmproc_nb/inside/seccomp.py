@@ -22,7 +22,7 @@ IN_CLONE = NAMESPACES & ~linux.NEWTIME  # in clone that bit belongs to the numbe
 FORK = linux.NEWUSER | linux.NEWNS
 """The one way to namespaces that stays open: a forked session takes its own folder that way."""
 
-UNIX, INET, INET6 = 1, 2, 10
+UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 STREAM, SEQPACKET = 1, 5
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 FASTOPEN = 0x20000000
@@ -63,6 +63,12 @@ ABSENT = {  # programs take another way where these are not there
     "clone3": (435, 435), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "memfd_create": (319, 279),
 }  # fmt: skip
+OF_ITSELF = {  # limits and priorities, of no process but the one that calls: which argument names it
+    "prlimit64": (302, 261, 0), "setpriority": (141, 140, 1), "ioprio_set": (251, 30, 1), "sched_setaffinity": (203, 122, 0),
+    "sched_setscheduler": (144, 119, 0), "sched_setparam": (142, 118, 0), "sched_setattr": (314, 274, 0),
+}  # fmt: skip
+BY_USER = {"setpriority": 2, "ioprio_set": 3}
+"""With this as their first argument they mean all processes of a user."""
 SHARED = {  # what only namespaces of its own would keep apart from the host's
     "semget": (64, 190), "msgget": (68, 186), "shmat": (30, 196), "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
@@ -117,17 +123,22 @@ def program(machine: str, *, forks: bool, apart: bool) -> list[Line]:
     lines += when(number["clone"], [argument(0), *unless_set(IN_CLONE)])
     lines += when(number["ioctl"], [argument(1), (JEQ, 1, 0, TIOCSTI), (JEQ, 0, 1, TIOCLINUX), refuse(), give(ALLOW)])
     lines += when(number["personality"], [argument(0), *one_of((0, 8, 0xFFFFFFFF), refuse())])
+    for name, (*numbers_of, index) in OF_ITSELF.items():
+        user = [argument(0), (JEQ, 0, 1, BY_USER[name]), refuse()] if name in BY_USER else []
+        lines += when(numbers_of[column], [*user, argument(index), (JEQ, 1, 0, 0), refuse(), give(ALLOW)])
     lines += _sockets(number, apart)
     return [*lines, give(ALLOW)]
 
 
 def _sockets(number: dict[str, int], apart: bool) -> list[Line]:
+    """Sockets of the usual families. Of netlink only what lists interfaces, without which libraries abort."""
     no_family = refuse(errno.EAFNOSUPPORT)
+    listing = [argument(0), (JEQ, 0, 4, NETLINK), argument(2), (JEQ, 0, 1, 0), give(ALLOW), no_family]
     if apart:
-        families = when(number["socket"], [argument(0), *one_of((UNIX, INET, INET6), no_family)])
+        families = when(number["socket"], [*listing, *one_of((UNIX, INET, INET6), no_family)])
         return families + when(number["socketpair"], [argument(0), *one_of((UNIX,), no_family)])
     kinds = [argument(1), (AND, 0, 0, 0xF), *one_of((STREAM, SEQPACKET), refuse(errno.EACCES))]  # a datagram could name any address
-    family = [argument(0), (JEQ, 3, 0, UNIX), (JEQ, 2, 0, INET), (JEQ, 1, 0, INET6), no_family]
+    family = [*listing, (JEQ, 3, 0, UNIX), (JEQ, 2, 0, INET), (JEQ, 1, 0, INET6), no_family]
     pair = [argument(0), (JEQ, 1, 0, UNIX), no_family]
     lines = when(number["socket"], [*family, *kinds]) + when(number["socketpair"], [*pair, *kinds])
     lines += when(number["connect"], [refuse(errno.EACCES)])

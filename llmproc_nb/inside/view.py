@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from llmproc_nb.inside import linux
-from llmproc_nb.inside.rules import Refused, Rules
+from llmproc_nb.inside.rules import SOCKETS, Refused, Rules
 
 AGENT = "/agent"
 """Where each session sees its own area. Below it, and so covered by it for every session, the keeper has what only it may see."""
@@ -81,19 +81,26 @@ def build(rules: Rules, owner: int | None) -> None:
     read_only = {path: _tree(path, linux.RDONLY | linux.NOSUID | linux.NODEV) for path in (*shown(rules), *_etc())}
     devices = {f"/dev/{name}": _tree(f"/dev/{name}", linux.NOSUID) for name in DEVICES}
     writable = {os.path.abspath(path): _tree(path, linux.NOSUID | linux.NODEV) for path in rules.writable}
-    relay = {RELAY: _tree(rules.relay, linux.NOSUID | linux.NODEV)} if rules.relay else {}
+    for path, place in ((rules.relay, RELAY), (rules.sockets, SOCKETS)):
+        if path:
+            writable[place] = _tree(path, linux.NOSUID | linux.NODEV)
+    trees = read_only | devices | writable
     root = rules.folder
     linux.mount("tmpfs", root, "tmpfs", linux.NOSUID | linux.NODEV, "mode=755,size=1m")
     for folder in ("etc", "dev", "proc", "var", "agent", "run", "home"):
         os.mkdir(f"{root}/{folder}", 0o755)
     areas = f"size={rules.disk_mb}m,nr_inodes={max(10_000, rules.disk_mb * 200)},mode=711"
     linux.mount("tmpfs", f"{root}{AGENT}", "tmpfs", linux.NOSUID | linux.NODEV, areas)
-    _fill(root)
-    for path, tree in (read_only | devices | writable | relay).items():
+    _fill(root, trees)
+    for path, tree in trees.items():
         _place(tree, path, root)
     if owner is not None:
         os.chown(f"{root}{AREAS}", owner, owner)
     _proc(root)
+    if rules.sockets:  # a kernel that no session is forked from: terminals would be shared between those
+        os.mkdir(f"{root}/dev/pts")
+        linux.mount("devpts", f"{root}/dev/pts", "devpts", linux.NOSUID | linux.NOEXEC, "newinstance,ptmxmode=0666,mode=600")
+        os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     linux.mount("", root, "", linux.REMOUNT | linux.BIND | linux.RDONLY | linux.NOSUID | linux.NODEV)
     os.chdir(root)
     linux.pivot_root(".", ".")
@@ -126,11 +133,12 @@ def _etc() -> list[str]:
     return [path for name in ETC if os.path.exists(path := f"/etc/{name}") and not os.path.islink(path)]
 
 
-def _fill(root: str) -> None:
+def _fill(root: str, shown: Iterable[str]) -> None:
     for name, text in MADE_UP.items():
-        Path(root, "etc", name).write_text(text)
+        Path(root, "etc", name).write_text(text, encoding="utf-8")
     for name, to in LINKS.items():
-        os.symlink(to, f"{root}/{name}")
+        if not any(Path(path).is_relative_to(f"/{name}") for path in shown):  # else it is a folder, with only what is shown in it
+            os.symlink(to, f"{root}/{name}")
     for path in links():
         os.makedirs(os.path.dirname(f"{root}{path}"), exist_ok=True)
         os.symlink(os.readlink(path), f"{root}{path}")
@@ -142,6 +150,8 @@ def _place(tree: int, path: str, root: str) -> None:
     """Attach a tree at the same path in the new root, which gets an empty file or folder to attach it to."""
     target = f"{root}{path}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.realpath(target) != os.path.realpath(root) + path:
+        raise Refused(f"{path} cannot be shown: a part of it is a link")
     if stat.S_ISDIR(os.fstat(tree).st_mode):
         os.makedirs(target, exist_ok=True)
     elif not os.path.exists(target):

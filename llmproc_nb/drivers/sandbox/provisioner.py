@@ -1,0 +1,122 @@
+"""Any kernel in a sandbox, for any Jupyter client: a kernelspec names this provisioner, and the kernel's command runs confined.
+
+The kernel has no network, so client and kernel meet by sockets in one folder that both see. Of the host's files the kernel gets only a
+copy of its connection file. A confinement that cannot be had is an error of the start, never a weaker one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.provisioning import LocalProvisioner
+from traitlets import Dict, Int, List, Unicode
+
+from llmproc_nb.core.errors import PersonError
+from llmproc_nb.inside.rules import Rules, environment
+
+LONGEST = 70
+"""What the folder for temporary files may have, of the 108 bytes that the path of a socket can have."""
+CONNECTION = "connection.json"
+NO_PARENT = "1"
+"""ipykernel watches no parent then, and says nothing on stdout: it ends with the sandbox, not by looking for a pid it cannot see."""
+
+
+class SandboxProvisioner(LocalProvisioner):
+    """Starts a kernel in a sandbox. Its fields can be set in the kernelspec, under `metadata.kernel_provisioner.config`."""
+
+    tier = Unicode("namespaces", config=True, help="Which confinement there must be: namespaces, landlock or process.")
+    memory_mb = Int(4096, config=True, help="Memory of each process.")
+    disk_mb = Int(512, config=True, help="Size of the kernel's own folders, and of each file.")
+    cpu_s = Int(3600, config=True, help="CPU time of each process.")
+    processes = Int(64, config=True, help="How many processes there may be.")
+    readable = List(Unicode(), config=True, help="More host paths that are shown, read-only.")
+    env = Dict(config=True, help="Variables besides the allow-list.")
+
+    _folder = ""
+
+    @property
+    def _sockets(self) -> str:
+        return os.path.join(self._folder, "s")
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        self._make_folder()
+        made: dict[str, Any] = await super().pre_launch(**kwargs)
+        given = {**{str(name): str(value) for name, value in self.env.items()}, **self.kernel_spec.env, "JPY_PARENT_PID": NO_PARENT}
+        resources = self.kernel_spec.resource_dir
+        rules = Rules(
+            tier=self.tier,
+            folder=self._new_folder("f"),
+            readable=(*self.readable, *([resources] if any(resources in word for word in made["cmd"]) else [])),
+            sockets=self._sockets,
+            memory_mb=self.memory_mb,
+            disk_mb=self.disk_mb,
+            cpu_s=self.cpu_s,
+            processes=self.processes,
+            env=given,
+        )
+        self._show_connection_file(rules)
+        original, shown = os.path.realpath(self.parent.connection_file), os.path.join(rules.sockets_inside, CONNECTION)
+        command = [shown if word == original else word for word in made["cmd"]]
+        made["cmd"] = [sys.executable, "-P", "-m", "llmproc_nb.inside.launch", rules.dump(), "--", *command]
+        path = {name: value for name, value in made["env"].items() if name == "PYTHONPATH"}  # for the launcher; the kernel does not get it
+        made["env"] = environment(made["env"], given) | path
+        return made
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Start it, and wait until it is confined. Raises PersonError where it cannot be."""
+        reading, writing = os.pipe()
+        try:
+            place = cmd.index("--")
+            told = [*cmd[:place], "--tell", str(writing), *cmd[place:]]
+            info = await super().launch_kernel(told, pass_fds=(writing,), **kwargs)
+        finally:
+            os.close(writing)
+        with open(reading, encoding="utf-8", errors="replace") as answer:
+            why = await asyncio.to_thread(answer.read)
+        if why:
+            await self.wait()
+            await self.cleanup()
+            raise PersonError(
+                f"a sandbox of tier {self.tier} cannot be had here: {why}",
+                place="kernel llmproc-sandbox",
+                right="it is never started with less than what is asked for",
+                step="Ask for another tier in its kernelspec, or use another machine.",
+            )
+        return info
+
+    async def cleanup(self, restart: bool = False) -> None:
+        await super().cleanup(restart=restart)
+        if self._folder and not restart:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+    def _make_folder(self) -> None:
+        """The place where client and kernel meet. After a restart the same, since clients know it, but with nothing left in it."""
+        if not self._folder:
+            base = tempfile.gettempdir() if len(tempfile.gettempdir()) < LONGEST else "/tmp"
+            self._folder = tempfile.mkdtemp(prefix="llmproc-", dir=base)
+            os.chmod(self._folder, 0o711)  # started by root, the kernel is another user
+        self._new_folder("s")
+        self.parent.transport, self.parent.ip = "ipc", os.path.join(self._sockets, "k")
+
+    def _new_folder(self, name: str) -> str:
+        """An empty folder. What was there before may have been made by the kernel, so nothing of it is followed or kept."""
+        path = os.path.join(self._folder, name)
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+        os.mkdir(path, 0o700)
+        return path
+
+    def _show_connection_file(self, rules: Rules) -> None:
+        """A copy of the connection file where the kernel can read it, with the sockets where the kernel sees them."""
+        info = json.loads(Path(self.parent.connection_file).read_text(encoding="utf-8"))
+        path = os.path.join(self._sockets, CONNECTION)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as copy:
+            json.dump({**info, "ip": os.path.join(rules.sockets_inside, "k")}, copy)

@@ -5,6 +5,7 @@ Here: the loop, cells, files. Not here: IPython (interpreter), outputs (outlet),
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -19,6 +20,7 @@ from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, openfi
 from llmproc_nb.inside.outlet import Outlet
 from llmproc_nb.inside.rules import Rules
 
+MOST_FILES = 1000
 WARM_UP = (
     "1/0",
     "import pandas\ndisplay(pandas.DataFrame({'a': [1.5, None]}))\npandas.DataFrame({'a': [1]})",
@@ -208,4 +210,22 @@ def _inside(state: State, path: str) -> str:
     return full
 
 
-OPS = {"put": _put, "get": _get, "write_file": _write_file, "read_file": _read_file}
+def _look(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    shell = state.shell
+    found = {"variables": variables.listed(shell.user_ns, shell.user_ns_hidden), "files": _files(state.work)}
+    return {}, json.dumps(found).encode()
+
+
+def _files(work: str) -> list[tuple[str, int]]:
+    """The files below the working folder with their sizes in bytes."""
+    found = []
+    for folder, _, names in os.walk(work):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            found.append((os.path.relpath(path, work).encode(errors="replace").decode(), os.lstat(path).st_size))
+            if len(found) >= MOST_FILES:
+                return found
+    return sorted(found)
+
+
+OPS = {"look": _look, "put": _put, "get": _get, "write_file": _write_file, "read_file": _read_file}

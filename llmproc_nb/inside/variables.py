@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+MOST_NAMES, MOST_CHARS = 1000, 80
+
 
 def read(kind: str, data: bytes) -> Any:
     """The value that came in."""
@@ -28,6 +30,25 @@ def written(name: str, value: Any) -> tuple[str, bytes]:
             stream.write_table(table)
         return "frame", sink.getvalue().to_pybytes()
     return "json", json.dumps(_plain(name, value), allow_nan=False).encode()
+
+
+def listed(space: dict[str, Any], hidden: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The variables that cells made: name, type, and a few words. No method of a value is called but those of plain and known types."""
+    names = [name for name, value in tuple(space.items()) if not name.startswith("_") and hidden.get(name, space) is not value]
+    return [(name[:MOST_CHARS], type(space[name]).__name__[:MOST_CHARS], _words(space[name])) for name in sorted(names)[:MOST_NAMES]]
+
+
+def _words(value: Any) -> str:
+    kind = type(value)
+    if kind.__module__.partition(".")[0] in ("numpy", "pandas") and kind.__name__ in ("DataFrame", "Series", "ndarray"):
+        return " × ".join(f"{length:,}" for length in value.shape)
+    if kind in (bool, int, float, complex, type(None)):
+        return repr(value)[:MOST_CHARS] if kind is not int or value.bit_length() < 1000 else f"{value.bit_length():,} bits"
+    if kind in (str, bytes):
+        return repr(value[:MOST_CHARS])[:MOST_CHARS]
+    if kind in (list, tuple, dict, set, frozenset):
+        return f"{len(value):,} item{'' if len(value) == 1 else 's'}"
+    return kind.__module__[:MOST_CHARS] if kind.__module__ != "builtins" else ""
 
 
 def _plain(name: str, value: Any, depth: int = 100) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, Variable
 from llmproc_nb.drivers.sandbox import said
 from llmproc_nb.drivers.sandbox.line import Line, Texts
 from llmproc_nb.drivers.sandbox.outputs import Outputs
@@ -30,6 +30,11 @@ REASON_S = 0.3
 WATCH_AFTER_S = 0.2
 MOST_VARIABLE = 1 << 30
 MOST_FILE = 1 << 28
+
+
+class _Found(msgspec.Struct):
+    variables: tuple[tuple[str, str, str], ...]
+    files: tuple[tuple[str, int], ...]
 
 
 class Cell:
@@ -152,6 +157,16 @@ class LiveShell:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
+
+    async def look(self) -> Look:
+        """What there is."""
+        _, body = await self._ask({"op": "look"})
+        try:
+            found = msgspec.json.decode(body, type=_Found)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ToolError("the session gave no list of what it has", place="sandbox") from error
+        variables = tuple(Variable(name=name, kind=kind, said=said) for name, kind, said in found.variables)
+        return Look(variables=variables, files=found.files)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Write a file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import ModuleType
 from typing import Any
 
 MOST_NAMES, MOST_CHARS = 1000, 80
@@ -34,7 +35,8 @@ def written(name: str, value: Any) -> tuple[str, bytes]:
 
 def listed(space: dict[str, Any], hidden: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The variables that cells made: name, type, and a few words. No method of a value is called but those of plain and known types."""
-    names = [name for name, value in tuple(space.items()) if not name.startswith("_") and hidden.get(name, space) is not value]
+    made = {name: value for name, value in tuple(space.items()) if not name.startswith("_") and hidden.get(name, space) is not value}
+    names = [name for name, value in made.items() if type(value) is not ModuleType]
     return [(name[:MOST_CHARS], type(space[name]).__name__[:MOST_CHARS], _words(space[name])) for name in sorted(names)[:MOST_NAMES]]
 
 

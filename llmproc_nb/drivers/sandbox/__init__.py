@@ -17,10 +17,14 @@ from llmproc_nb.drivers.sandbox.prove import bounded, prove
 __all__ = ["make", "proof"]
 
 
-async def proof(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> list[tuple[str, bool, str, str]]:
-    """Each promise of a sandbox with these rules, tried now in a fresh one of small limits: name, whether kept, what was tried, what came."""
-    door = make(bounded(rules), base_dir=base_dir, environ=environ)
+async def proof(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> list[tuple[str, bool | None, str, str]]:
+    """Each promise of a sandbox with these rules, as rows: its name, whether it is kept (None: not made), what was tried, what happened.
+
+    All are tried now, in fresh sandboxes that may use less than the rules allow, so that filling one does not hurt the machine.
+    """
+    rules = bounded(rules)
+    door = make(rules, base_dir=base_dir, environ=environ)
     try:
-        return [(proof.promise, proof.kept, proof.tried, proof.happened) for proof in await prove(door, rules)]
+        return [(one.promise, one.kept if one.promised else None, one.tried, one.happened) for one in await prove(door, rules)]
     finally:
         await door.close()

@@ -37,6 +37,7 @@ async def opened(base: Path | None = None, **fields: Any) -> AsyncIterator[Sandb
     from llmproc_nb.drivers.sandbox.pool import pool
 
     door = make(rules(**fields), base_dir=base or Path("."), environ=os.environ)
+    door.warm()
     try:
         yield door
     finally:

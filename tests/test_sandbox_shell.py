@@ -259,6 +259,29 @@ async def test_files_go_in_and_out_and_stay_in_the_folder(shell):
         await shell.write_file("a/../../x", b"")
 
 
+@in_shell()
+async def test_a_look_says_what_there_is_and_leaves_no_trace(shell):
+    code = "import numpy as np, pandas as pd, time\n"
+    code += "n = 1; text = 'a' * 500; items = [1]\na = np.ones((2, 3)); df = pd.DataFrame({'x': [1]})\n_hidden = 1\n"
+    code += (
+        "class Slow:\n    def __repr__(self): time.sleep(60)\n    __len__ = __repr__\nslow = Slow()\nopen('file.txt', 'w').write('abc');"
+    )
+    await ran(shell, code)
+    look = await asyncio.wait_for(shell.look(), 2)
+    said_of = {one.name: (one.kind, one.said) for one in look.variables}
+    assert {name: said_of[name] for name in ("n", "items", "a", "df", "slow", "np")} == {
+        "n": ("int", "1"),
+        "items": ("list", "1 item"),
+        "a": ("ndarray", "2 × 3"),
+        "df": ("DataFrame", "1 × 1"),
+        "slow": ("Slow", ""),
+        "np": ("module", "numpy"),
+    }
+    assert "_hidden" not in said_of and "In" not in said_of and len(said_of["text"][1]) == 200
+    assert look.files == (("file.txt", 3),)
+    assert await said(shell, "len(In)") == "3"
+
+
 def test_the_files_of_a_program_are_there(tmp_path):
     (tmp_path / "data/deep").mkdir(parents=True)
     (tmp_path / "data/a.csv").write_text("a\n1\n")

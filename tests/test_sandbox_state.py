@@ -46,6 +46,29 @@ async def test_copies_of_copies_and_their_ends_disturb_nobody(shell):
 
 
 @pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
+def test_a_copy_outlives_the_session_it_was_kept_of(tier):
+    if tier not in tiers():
+        pytest.skip(f"the tier {tier} cannot be had on this machine")
+
+    async def look():
+        async with opened(tier=tier) as door:
+            shell = await door.start()
+            await ran(shell, "x = 'a'; import os; os.mkdir('d'); os.chdir('d'); open('f', 'w').write('a')")
+            first = await shell.keep()
+            await ran(shell, "x = 'b'; open('f', 'w').write('b')")
+            second = await shell.keep()
+            await shell.close()
+            woken = [await first.wake(), await second.wake()]
+            assert [await said(one, "x, open('f').read()") for one in woken] == ["('a', 'a')", "('b', 'b')"]
+            for one in woken:
+                await one.close()
+            await second.close()
+            assert await said(await first.wake(), "x, open('f').read(), os.path.basename(os.getcwd())") == "('a', 'a', 'd')"
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
 def test_files_go_along_and_are_apart(tier):
     if tier not in tiers():
         pytest.skip(f"the tier {tier} cannot be had on this machine")
@@ -55,7 +78,8 @@ def test_files_go_along_and_are_apart(tier):
             shell = await door.start()
             await ran(
                 shell,
-                "import os; os.makedirs('deep/er')\nopen('deep/er/a', 'w').write('1'); os.symlink('deep', 'link')\nos.chmod('deep/er/a', 0o400)",
+                "import os; os.makedirs('deep/er'); open('deep/er/a', 'w').write('1')\n"
+                "os.symlink('deep', 'link'); os.chmod('deep/er/a', 0o400)",
             )
             kept = await shell.keep()
             await ran(shell, "os.chmod('deep/er/a', 0o600); open('deep/er/a', 'w').write('2'); open('new', 'w').close()")

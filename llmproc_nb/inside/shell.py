@@ -5,6 +5,7 @@ Here: the loop, cells, files. Not here: IPython (interpreter), outputs (outlet),
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,10 +18,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, openfiles, outlet, variables
+from llmproc_nb.inside.bundle import clean_text
 from llmproc_nb.inside.outlet import Outlet
 from llmproc_nb.inside.rules import Rules
 
-MOST_FILES = 1000
+MOST_NAMES = 1000
 WARM_UP = (
     "1/0",
     "import pandas\ndisplay(pandas.DataFrame({'a': [1.5, None]}))\npandas.DataFrame({'a': [1]})",
@@ -187,6 +189,26 @@ def _get(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, A
     return {"kind": kind}, data
 
 
+def _look(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    hidden = state.shell.user_ns_hidden
+    names = [name for name in tuple(state.shell.user_ns) if isinstance(name, str) and not name.startswith("_") and name not in hidden]
+    found = [variables.described(name, state.shell.user_ns.get(name)) for name in names[:MOST_NAMES]]
+    return {}, json.dumps({"variables": found, "files": _sizes(os.path.realpath(state.work))}).encode()
+
+
+def _sizes(work: str) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for folder, inner, names in os.walk(work):
+        inner.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                found.append((clean_text(os.path.relpath(path, work)), os.lstat(path).st_size))
+            if len(found) >= MOST_NAMES:
+                return found
+    return found
+
+
 def _write_file(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     path = _inside(state, header["path"])
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -210,22 +232,4 @@ def _inside(state: State, path: str) -> str:
     return full
 
 
-def _look(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    shell = state.shell
-    found = {"variables": variables.listed(shell.user_ns, shell.user_ns_hidden), "files": _files(state.work)}
-    return {}, json.dumps(found).encode()
-
-
-def _files(work: str) -> list[tuple[str, int]]:
-    """The files below the working folder with their sizes in bytes."""
-    found = []
-    for folder, _, names in os.walk(work):
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            found.append((os.path.relpath(path, work).encode(errors="replace").decode(), os.lstat(path).st_size))
-            if len(found) >= MOST_FILES:
-                return found
-    return sorted(found)
-
-
-OPS = {"look": _look, "put": _put, "get": _get, "write_file": _write_file, "read_file": _read_file}
+OPS = {"put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}

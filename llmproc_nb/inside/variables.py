@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from types import ModuleType
 from typing import Any
 
-MOST_NAMES, MOST_CHARS = 1000, 80
+from llmproc_nb.inside.bundle import clean_text
+
+SAID_CHARS = 200
 
 
 def read(kind: str, data: bytes) -> Any:
@@ -33,24 +34,22 @@ def written(name: str, value: Any) -> tuple[str, bytes]:
     return "json", json.dumps(_plain(name, value), allow_nan=False).encode()
 
 
-def listed(space: dict[str, Any], hidden: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The variables that cells made: name, type, and a few words. No method of a value is called but those of plain and known types."""
-    made = {name: value for name, value in tuple(space.items()) if not name.startswith("_") and hidden.get(name, space) is not value}
-    names = [name for name, value in made.items() if type(value) is not ModuleType]
-    return [(name[:MOST_CHARS], type(space[name]).__name__[:MOST_CHARS], _words(space[name])) for name in sorted(names)[:MOST_NAMES]]
-
-
-def _words(value: Any) -> str:
+def described(name: str, value: Any) -> dict[str, str]:
+    """A variable by name, type and a few words. Only types of Python's own are asked for their text: code of a cell could hang there."""
     kind = type(value)
-    if kind.__module__.partition(".")[0] in ("numpy", "pandas") and kind.__name__ in ("DataFrame", "Series", "ndarray"):
-        return " × ".join(f"{length:,}" for length in value.shape)
+    said = ""
     if kind in (bool, int, float, complex, type(None)):
-        return repr(value)[:MOST_CHARS] if kind is not int or value.bit_length() < 1000 else f"{value.bit_length():,} bits"
-    if kind in (str, bytes):
-        return repr(value[:MOST_CHARS])[:MOST_CHARS]
-    if kind in (list, tuple, dict, set, frozenset):
-        return f"{len(value):,} item{'' if len(value) == 1 else 's'}"
-    return kind.__module__[:MOST_CHARS] if kind.__module__ != "builtins" else ""
+        said = repr(value) if kind is not int or abs(value) < 10**50 else "a large number"
+    elif kind in (str, bytes):
+        said = repr(value[:SAID_CHARS])
+    elif kind in (list, tuple, dict, set, frozenset):
+        said = f"{len(value)} item{'s' * (len(value) != 1)}"
+    elif kind.__module__.partition(".")[0] in ("pandas", "numpy"):
+        shape = getattr(value, "shape", ())
+        said = " × ".join(str(size) for size in shape) if type(shape) is tuple else ""
+    elif kind.__name__ == "module":
+        said = str(getattr(value, "__name__", ""))
+    return {"name": clean_text(name)[:SAID_CHARS], "kind": clean_text(kind.__name__)[:SAID_CHARS], "said": clean_text(said)[:SAID_CHARS]}
 
 
 def _plain(name: str, value: Any, depth: int = 100) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,13 +18,11 @@ from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 def make(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> SandboxDoor:
     """The door for these rules. `base_dir` is what `files` are relative to; of `environ` only what is harmless gets into a sandbox.
 
-    The first one has the zygote started, in the background; on a loop also a first family is made, so that it waits.
+    The first one has the zygote started, in the background.
     """
     if sys.platform == "linux":
         ZYGOTE.environ = environ
         threading.Thread(target=ZYGOTE.begin, name="sandbox zygote", daemon=True).start()
-        with contextlib.suppress(RuntimeError):  # not on a loop
-            pool().warm(rules)
     return Door(rules, base_dir)
 
 
@@ -38,7 +35,9 @@ class Door:
         self._lock = asyncio.Lock()
 
     def warm(self) -> None:
-        pass
+        """Have a family made in the background, if none waits and this door has none yet."""
+        if sys.platform == "linux" and self._family is None:
+            pool().warm(self._rules)
 
     async def start(self) -> Shell:
         """A fresh session that has the program's files."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, Variable
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran
 from llmproc_nb.drivers.sandbox import said
 from llmproc_nb.drivers.sandbox.line import Line, Texts
 from llmproc_nb.drivers.sandbox.outputs import Outputs
@@ -30,11 +30,6 @@ REASON_S = 0.3
 WATCH_AFTER_S = 0.2
 MOST_VARIABLE = 1 << 30
 MOST_FILE = 1 << 28
-
-
-class _Found(msgspec.Struct):
-    variables: tuple[tuple[str, str, str], ...]
-    files: tuple[tuple[str, int], ...]
 
 
 class Cell:
@@ -101,7 +96,7 @@ class LiveShell:
         """Run a cell."""
         async with self._lock:
             if not self.alive:
-                return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}. Its variables are lost.",))
+                return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
             self._n += 1
             cell = Cell(self._n, Outputs(self._family.rules.output_mb * 1_000_000, on_output))
             self._begin_with(cell)
@@ -162,11 +157,9 @@ class LiveShell:
         """What there is."""
         _, body = await self._ask({"op": "look"})
         try:
-            found = msgspec.json.decode(body, type=_Found)
+            return said.read_look(body)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise ToolError("the session gave no list of what it has", place="sandbox") from error
-        variables = tuple(Variable(name=name, kind=kind, said=said) for name, kind, said in found.variables)
-        return Look(variables=variables, files=found.files)
+            raise ToolError("the session gave something that is no list of what it has", place="sandbox") from error
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Write a file."""
@@ -225,7 +218,7 @@ class LiveShell:
             return ("interrupted" if cell.asked else cell.done.status), notes
         reason = await self._family.reason(self, REASON_S)
         self.why = reason or self.why
-        return "died", [*notes, f"The session ended with this cell: {self.why}. Its variables are lost."]
+        return "died", [*notes, f"The session ended with this cell: {self.why}."]
 
     async def _stop(self, cell: Cell) -> None:
         """Interrupt what runs; what does not listen is killed."""
@@ -265,7 +258,7 @@ class LiveShell:
                 return await answer
         except (TimeoutError, OSError) as error:
             self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {ASK_S:g} s")
-            raise ToolError(f"the session {self.why}", place="sandbox", step="Its variables are lost.") from error
+            raise ToolError(f"the session ended: {self.why}", place="sandbox") from error
         finally:
             self._answers.pop(n, None)
 

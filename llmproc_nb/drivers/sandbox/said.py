@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from llmproc_nb.core.sandbox import Look
+
 Short = Annotated[str, msgspec.Meta(max_length=2000)]
 
 
@@ -80,5 +82,6 @@ class Failed(msgspec.Struct, tag_field="op", tag="failed", frozen=True):
 
 Said = Size | Failed | Hello | Shown | Cleared | Done | Kept | Answer | Ended
 read_said = msgspec.json.Decoder(Said).decode
+read_look = msgspec.json.Decoder(Look).decode
 read_error = msgspec.json.Decoder(ErrorShown).decode
 read_bundle = msgspec.json.Decoder(dict[Annotated[str, msgspec.Meta(max_length=200)], Any]).decode

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside import landlock, linux, seccomp, view
+from llmproc_nb.inside import landlock, linux, relay, seccomp, view
 from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
 
@@ -165,6 +165,8 @@ def _become_keeper(rules: Rules, owner: int) -> None:
         linux.prctl(linux.NO_NEW_PRIVS, 1)
         linux.prctl(linux.DUMPABLE, 0)  # nobody of the same uid may look into it
     _new_environment(rules)
+    if rules.relay:
+        relay.start(view.RELAY)
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:

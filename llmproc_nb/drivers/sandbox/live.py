@@ -6,6 +6,7 @@ Here: one conversation over its line, one thing at a time. Not here: where shell
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ class LiveShell:
         self._answers: dict[int, asyncio.Future[tuple[said.Answer | said.Kept, bytes]]] = {}
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._closed = False
+        self._closed = self._parted = False
         self.why = ""
         self.snapshot = ""
 
@@ -132,6 +133,7 @@ class LiveShell:
         """A frozen copy."""
         async with self._lock:
             self._must_live("no copy of it can be made")
+            self._parted = False
             return await self._family.keep(self)
 
     async def put(self, variables: Mapping[str, bytes | Any]) -> None:
@@ -153,6 +155,13 @@ class LiveShell:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
+
+    async def part(self) -> None:
+        """Have the session give up what it could still do to a copy of it that lives beside it now; not while it runs a cell."""
+        if self.alive and not self._parted and not self._lock.locked():
+            self._parted = True
+            with contextlib.suppress(ToolError):  # it has gone, or has parted as often as can be
+                await self._ask({"op": "part"})
 
     async def look(self) -> Look:
         """What there is."""

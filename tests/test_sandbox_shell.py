@@ -261,7 +261,8 @@ async def test_files_go_in_and_out_and_stay_in_the_folder(shell):
 
 @in_shell()
 async def test_a_look_says_what_there_is_and_leaves_no_trace(shell):
-    code = "import numpy as np, pandas as pd, time\nn = 1; text = 'a' * 500; items = [1]; a = np.ones((2, 3)); df = pd.DataFrame({'x': [1]})\n_hidden = 1\n"
+    code = "import numpy as np, pandas as pd, time\n"
+    code += "n = 1; text = 'a' * 500; items = [1]\na = np.ones((2, 3)); df = pd.DataFrame({'x': [1]})\n_hidden = 1\n"
     code += (
         "class Slow:\n    def __repr__(self): time.sleep(60)\n    __len__ = __repr__\nslow = Slow()\nopen('file.txt', 'w').write('abc');"
     )

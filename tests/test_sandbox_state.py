@@ -78,7 +78,8 @@ def test_files_go_along_and_are_apart(tier):
             shell = await door.start()
             await ran(
                 shell,
-                "import os; os.makedirs('deep/er')\nopen('deep/er/a', 'w').write('1')\nos.symlink('deep', 'link'); os.chmod('deep/er/a', 0o400)",
+                "import os; os.makedirs('deep/er'); open('deep/er/a', 'w').write('1')\n"
+                "os.symlink('deep', 'link'); os.chmod('deep/er/a', 0o400)",
             )
             kept = await shell.keep()
             await ran(shell, "os.chmod('deep/er/a', 0o600); open('deep/er/a', 'w').write('2'); open('new', 'w').close()")

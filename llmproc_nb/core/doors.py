@@ -122,8 +122,9 @@ class Drivers(Protocol):
         """Where the sandboxes of a program's processes come from."""
         ...
 
-    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
-        """Each promise of a sandbox, tried now in a fresh one: its name, whether it is kept, what was tried, what happened."""
+    async def proof(self, program: Program) -> list[tuple[str, bool | None, str, str]]:
+        """Each promise of a sandbox, tried now in a fresh one: its name, whether it is kept (None: not made), what was tried, what
+        happened."""
         ...
 
     def packed(self, value: Any, name: str) -> Any:

@@ -27,7 +27,7 @@ def admit(parent: Process, count: int = 1, access: Access | None = None, *, by_m
     """
     parent.check_alive()
     granted = parent.access if access is None else access
-    if RANK[granted] > RANK[parent.access]:
+    if access is not None and RANK[access] > RANK[parent.access]:
         raise LimitReached(
             f"a child with {granted} access was asked for", place=parent.name, right=f"{parent.name} has {parent.access} access itself"
         )
@@ -52,11 +52,12 @@ def _count(parent: Process | None, count: int) -> None:
 
 def check(parent: Process, count: int = 1, *, by_model: bool = False) -> None:
     """Raises LimitReached where a limit of the parent, or of anyone above it, does not allow so many children more."""
-    process, deep = parent, 1
-    while True:
-        _check(process, count, deep, by_model)
-        if process.parent is None:
-            return
+    process: Process | None = parent
+    deep = 1
+    while process is not None:
+        limits = process.program.limits
+        if by_model or limits.children is not None or limits.depth is not None:
+            _check(process, limits, count, deep, by_model)
         process, deep = process.parent, deep + 1
 
 
@@ -67,8 +68,7 @@ def allowed(tools: Toolset, access: Access) -> Toolset:
     return tools.filter(lambda tool: RANK[tool.access] <= RANK[access])
 
 
-def _check(process: Process, count: int, deep: int, by_model: bool) -> None:
-    limits = process.program.limits
+def _check(process: Process, limits: Limits, count: int, deep: int, by_model: bool) -> None:
     children = MODEL_CHILDREN if limits.children is None and by_model else limits.children
     depth = MODEL_DEPTH if limits.depth is None and by_model else limits.depth
     if children is not None and process.children + count > children:

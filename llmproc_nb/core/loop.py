@@ -111,13 +111,13 @@ class Run(Told):
             self.process.check_alive()
             if self._on_begin is not None:
                 self._on_begin()
+            if any(tool.function is run_python for tool in self.tools):
+                warm(self.process)
             began = self.began = self.machine.clock.monotonic()
             with self.machine.log.alone():  # whoever moves the head now does it before this call or not at all
                 self.process.running = self
             self.above = tuple(run for run in inside.get() if run.process in self.process.ancestors)
             inside.set((*inside.get(), self))
-            if any(tool.function is run_python for tool in self.tools):
-                warm(self.process)
             self._read_inbox()
             self.before = self.process.head
             reason, fault = "error", "the loop itself failed"

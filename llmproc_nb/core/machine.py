@@ -144,7 +144,8 @@ class Machine:
     ) -> Process:
         """A child on a node of its parent's dialog. Raises LimitReached."""
         if program is not None and program is not parent.program:
-            name = name or self._child_name(parent)
+            with self.lock:
+                name = name or self._child_name(parent)
             child = self.start(program, name=name, parent=parent, head=head, origin="fork", by_model=by_model, linked=parent.linked)
             child.put_tools(parent.tools.join(child.tools))
             return child
@@ -211,9 +212,8 @@ class Machine:
         release(child.parent)
 
     def _child_name(self, parent: Process) -> str:
-        """The name of a child that was given none: `scout.1`, `scout.2` …"""
-        with self.lock:
-            number = self._named[parent.pid] = self._named.get(parent.pid, 0) + 1
+        """The name of a child that was given none: `scout.1`, `scout.2` … Whoever asks holds the lock."""
+        number = self._named[parent.pid] = self._named.get(parent.pid, 0) + 1
         return f"{parent.name}.{number}"
 
     def skip_child_names(self, parent: Process, number: int) -> None:
@@ -222,21 +222,26 @@ class Machine:
             self._named[parent.pid] = max(number, self._named.get(parent.pid, 0))
 
     def _write_started(self, process: Process, declaration: dict[str, Any]) -> None:
-        parent, provider = process.parent, process.provider
-        process.born = self.log.write(
-            Started,
-            pid=process.pid,
-            cell=self.current_cell(),
-            name=process.name,
-            node=process.head.id,
-            lineage=process.lineage,
-            parent_pid=parent.pid if parent is not None else None,
-            provider=provider.name,
-            scripted=provider.scripted,
-            program=declaration,
-            origin=process.origin,
-            access=process.access,
-        ).seq
+        parent, provider = process.parent, process.loaded.provider
+        cell, log = self.current_cell(), self.log
+        with log.alone():
+            process.born = log.put(
+                Started(
+                    seq=log.next_seq,
+                    time_ns=log.now_ns(),
+                    pid=process.pid,
+                    cell=cell,
+                    name=process.name,
+                    node=process.head.id,
+                    lineage=process.lineage,
+                    parent_pid=parent.pid if parent is not None else None,
+                    provider=provider.name,
+                    scripted=provider.scripted,
+                    program=declaration,
+                    origin=process.origin,
+                    access=process.access,
+                )
+            ).seq
 
     def children(self, process: Process) -> tuple[Process, ...]:
         """The children of a process, oldest first."""

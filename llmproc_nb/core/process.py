@@ -68,6 +68,9 @@ class Process(Standing):
     counted: tuple[str, Usage] | None = None
     """The node of its last reply, and what the API counted for it."""
 
+    offered = NO_TOOLS
+    _config: Config | None = None
+
     def __init__(
         self,
         machine: Machine,
@@ -84,12 +87,12 @@ class Process(Standing):
         origin: Origin = "start",
     ) -> None:
         forked = parent if origin == "fork" else None
-        same = forked is not None and forked.loaded is loaded
         super().__init__(machine, pid=pid, name=name, program=program, head=head, lineage=lineage, tools=tools, twin=forked)
         self.parent, self.origin, self.access = parent, origin, access
         self.loaded: Loaded = loaded
-        self.offered: Toolset = forked.offered if forked is not None and same else NO_TOOLS
-        self._config: Config | None = forked._config if forked is not None and same and forked.tools is tools else None
+        if forked is not None and forked.loaded is loaded:
+            self.offered = forked.offered
+            self._config = forked._config if forked.tools is tools else None
 
     @property
     def provider(self) -> Provider:

@@ -78,7 +78,7 @@ class Standing:
         while node.depth >= len(known) and node.parent is not None:
             new.append(node)
             node = node.parent
-        self._path = path = (*known, *reversed(new)) if node is known[-1] else head.path()
+        self._path = path = known + tuple(reversed(new)) if node is known[-1] else head.path()
         return path
 
     def call_ids(self, path: tuple[Node, ...]) -> Set[str]:

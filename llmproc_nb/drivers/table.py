@@ -139,7 +139,7 @@ class LateDrivers:
         rules = program.sandbox or SandboxRules()
         return load(f"{HERE}.sandbox:make")(rules, base_dir=Path(program.base_dir), environ=self._environ())  # type: ignore[no-any-return]
 
-    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+    async def proof(self, program: Program) -> list[tuple[str, bool | None, str, str]]:
         rules = program.sandbox or SandboxRules()
         return await load(f"{HERE}.sandbox:proof")(rules, base_dir=Path(program.base_dir), environ=self._environ())  # type: ignore[no-any-return]
 

@@ -135,6 +135,23 @@ class Interpreter(InteractiveShell):
         """There is no screen."""
 
 
+def _program(name: str) -> Any:
+    def run(self: Any, line: str, cell: str) -> None:
+        self.script(f"{name} {line}" if not line.lstrip().startswith("--") else _after_options(line, name), cell)
+
+    run.__name__ = name
+    run.__doc__ = f"Run the cell by {name}."
+    return cell_magic(run)
+
+
+def _after_options(line: str, name: str) -> str:
+    words = line.split()
+    at = 0
+    while at < len(words) and words[at].startswith("--"):
+        at += 2 if words[at] in ("--out", "--err") else 1
+    return " ".join([*words[:at], name, *words[at:]])
+
+
 @magics_class
 class Programs(Magics):
     """%%bash and its like without the thread that IPython's own would start: a thread would be in no copy of the session."""
@@ -166,22 +183,7 @@ class Programs(Magics):
         if done.returncode and keep:
             raise subprocess.CalledProcessError(done.returncode, words)
 
-
-def _program(name: str) -> Any:
-    def run(self: Programs, line: str, cell: str) -> None:
-        self.script(f"{name} {line}" if not line.lstrip().startswith("--") else _after_options(line, name), cell)
-
-    run.__name__ = name
-    run.__doc__ = f"Run the cell by {name}."
-    return run
-
-
-def _after_options(line: str, name: str) -> str:
-    words = line.split()
-    at = 0
-    while at < len(words) and words[at].startswith("--"):
-        at += 2 if words[at] in ("--out", "--err") else 1
-    return " ".join([*words[:at], name, *words[at:]])
+    bash, sh, perl, ruby, python3, python = (_program(name) for name in PROGRAMS)
 
 
 def short(trace: list[str]) -> list[str]:
@@ -214,9 +216,11 @@ def make() -> Interpreter:
     formatter.for_type_by_name("pandas", "DataFrame", frame.frame_view)
     made.display_formatter.formatters[frame.MIME] = formatter
     made.display_formatter.active_types = [*made.display_formatter.active_types, frame.MIME]
-    for name in PROGRAMS:
-        setattr(Programs, name, cell_magic(_program(name)))
-    made.register_magics(magics_class(Programs))
+    if hasattr(made.magics_manager, "load_all_lazy_magics"):  # one that is loaded later would replace ours
+        made.magics_manager.load_all_lazy_magics()
+    for name in [name for name, magic in made.magics_manager.magics["cell"].items() if "script" in str(getattr(magic, "__module__", ""))]:
+        del made.magics_manager.magics["cell"][name]
+    made.register_magics(Programs)
     builtins.input = no_input
     sys.modules["getpass"] = __import__("getpass")
     sys.modules["getpass"].getpass = no_input  # type: ignore[attr-defined]

@@ -232,4 +232,9 @@ def _inside(state: State, path: str) -> str:
     return full
 
 
-OPS = {"put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}
+def _part(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    confine.part()
+    return {}, b""
+
+
+OPS = {"part": _part, "put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}

@@ -110,10 +110,16 @@ def _tool(piece: Used) -> str:
     state = "" if piece.outcome == "ran" else f' · <span style="{STRONG}">{escape(piece.outcome)}</span>'
     called = f"{one_line(piece.name, 80)}({arguments_line(piece.arguments, 60)})"
     summary = f"tool <code>{escape_code(called)}</code>{state}{size}"
-    code = piece.arguments.get("code") if isinstance(piece.arguments, dict) and len(piece.arguments) == 1 else None
-    whole = code if isinstance(code, str) else written(piece.arguments)
+    code = code_of(piece.arguments)
+    whole = written(piece.arguments) if code is None else code.strip("\n")
     arguments = code_html(whole, MAX_ARGUMENT_CHARS) if piece.arguments else ""
     return folded_html(summary, arguments, code_html(piece.text, MAX_RESULT_CHARS) if piece.text else "")
+
+
+def code_of(arguments: dict[str, Any] | str) -> str | None:
+    """The code, where that is all there is of arguments."""
+    code = arguments.get("code") if isinstance(arguments, dict) and len(arguments) == 1 else None
+    return code if isinstance(code, str) else None
 
 
 def arguments_line(arguments: dict[str, Any] | str, limit_chars: int) -> str:
@@ -121,6 +127,11 @@ def arguments_line(arguments: dict[str, Any] | str, limit_chars: int) -> str:
     if isinstance(arguments, str):
         return one_line(arguments, limit_chars)
     each = max(limit_chars, 8)
+    code = code_of(arguments)
+    if code is not None:
+        lines = code.strip().split("\n")
+        more = f" … {len(lines)} lines" if len(lines) > 1 else ""
+        return one_line(lines[0], limit_chars) + more
     written = ", ".join(f"{name}={one_line(json.dumps(value, ensure_ascii=False), each)}" for name, value in arguments.items())
     return one_line(written, limit_chars * 2)
 

@@ -114,6 +114,7 @@ class SandboxMagics(Magics):
     def _status(self, process: Process, names: list[str]) -> Any:
         from llmproc_nb.notebook.sandboxview import status_table
 
+        print("a fresh sandbox is being attacked; this takes some seconds")
         return status_table(process)
 
     def _push(self, process: Process, names: list[str]) -> None:

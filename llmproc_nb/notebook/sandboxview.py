@@ -10,6 +10,7 @@ from llmproc_nb.notebook.facts import Facts, Table
 from llmproc_nb.notebook.table import table_html
 
 MAX_ROWS = 200
+_WORDS = {True: "yes", False: "NO", None: "not promised"}
 
 
 class SandboxView:
@@ -51,5 +52,6 @@ class SandboxView:
 
 def status_table(process: Process) -> Table:
     """Each promise of the sandbox's confinement, tried just now: what was tried, what happened, and whether it is kept."""
-    rows = process.machine.owner.wait(process.machine.drivers.proof(process.program))
-    return Table(("promise", "kept", "tried", "what happened"), [(promise, kept, tried, came) for promise, kept, tried, came in rows])
+    found = process.machine.owner.wait(process.machine.drivers.proof(process.program))
+    rows = [(promise, _WORDS[kept], tried, came) for promise, kept, tried, came in found]
+    return Table(("promise", "kept", "tried", "what happened"), rows)

@@ -68,8 +68,8 @@ def pieces(result: RunResult) -> list[Said | Used]:
             elif isinstance(part, Thinking) and (part.text or part.redacted):
                 found.append(Said(text=part.text or "(hidden by the provider)", thinking=True))
             elif isinstance(part, ToolCall):
-                run = runs[part.id].popleft() if runs[part.id] else None
-                found.append(_used(part, run, outputs.get((node.id, position), ())))
+                ran = runs[part.id].popleft() if runs[part.id] else None
+                found.append(_used(part, ran, outputs.get((node.id, position), ())))
                 position += 1
             elif isinstance(part, Opaque):
                 found.append(_hosted(part))

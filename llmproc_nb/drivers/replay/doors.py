@@ -47,7 +47,7 @@ class LoggedDrivers:
     def sandbox(self, program: Program) -> SandboxDoor:
         raise LogError("no code runs when a log is run again")
 
-    async def proof(self, program: Program) -> list[tuple[str, bool, str, str]]:
+    async def proof(self, program: Program) -> list[tuple[str, bool | None, str, str]]:
         raise LogError("no code runs when a log is run again")
 
     def packed(self, value: Any, name: str) -> Any:

@@ -103,7 +103,7 @@ class Family:
     async def keep(self, shell: LiveShell) -> Frozen:
         """A frozen copy of a shell that runs no cell."""
         async with self._lock:
-            frozen = Frozen(self, self._name("snapshot"))
+            frozen = Frozen(self, self._name("snapshot"), shell)
             snapshot = asyncio.ensure_future(
                 self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot})
             )
@@ -143,7 +143,8 @@ class Family:
                 close_all(mounts)
             shell.snapshot = frozen.snapshot
             self.shells.add(shell)
-            return shell
+        await frozen.origin.part()
+        return shell
 
     async def ended(self, shell: LiveShell) -> None:
         """End what a shell started, and take its area away."""

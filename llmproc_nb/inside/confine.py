@@ -355,7 +355,7 @@ def _enter_area(area: str) -> None:
 def _limit(rules: Rules) -> None:
     """Limits that only go down; what is there already stays where it is lower."""
     wanted = {
-        resource.RLIMIT_AS: rules.memory_mb * MB,
+        resource.RLIMIT_AS: rules.memory_mb * MB + _mapped(),
         resource.RLIMIT_CPU: rules.cpu_s,
         resource.RLIMIT_NPROC: rules.processes + SPARE,
         resource.RLIMIT_FSIZE: rules.disk_mb * MB,
@@ -370,6 +370,15 @@ def _limit(rules: Rules) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
     _State.limited = True
+
+
+def _mapped() -> int:
+    """Bytes of addresses that the process has already: libraries that are loaded shall not count as what its code takes."""
+    try:
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _running() -> int:

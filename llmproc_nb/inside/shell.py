@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -98,6 +99,7 @@ def first(fds: list[int], mount: int | None, path: str, rules: Rules) -> None:
     state.move_in(mount, path)
     sys.path.insert(0, "")
     sys.argv = [""]
+    tempfile.tempdir = None  # a library may have asked for it in the zygote
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import time
 from collections.abc import Mapping
 from importlib import import_module
@@ -24,8 +25,11 @@ from llmproc_nb.drivers.sandbox.said import Shown
 
 START_S = 60.0
 GRACE_S = 5.0
+FLOOD_GRACE_S = 20.0
+"""A kernel that was stopped in a flood first sends what it has gathered."""
 ASK_S = 60.0
 BEAT_S = 0.2
+QUIET_S = 1.0
 MOST_ANSWER = 1 << 30
 KINDS = {"display_data", "update_display_data", "execute_result", "error"}
 
@@ -150,36 +154,52 @@ class KernelShell:
             elif time.monotonic() >= last and not asked:
                 notes = [f"The cell was stopped after {timeout_s:g} s."]
             if asked or notes:
-                if not await self._stop(running):
+                if not await self._stop(running, FLOOD_GRACE_S if outputs.full else GRACE_S):
                     return "died", [*notes, f"The session ended with this cell: {self.why}."]
                 return ("interrupted" if asked or outputs.full else "timed_out"), notes
         return running.result(), notes
 
     async def _through(self, request: str, outputs: Outputs) -> str:
-        """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form."""
-        status = "ok"
-        while True:
-            message = await _message(self._client.get_iopub_msg, 3600)
-            if message is None or message.get("parent_header", {}).get("msg_id") != request:
-                continue
-            kind, content = message["header"]["msg_type"], message["content"]
-            if kind == "status" and content.get("execution_state") == "idle":
-                return status
-            if kind == "error":
-                status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._halt and self._halt.is_set() else "error"
-            try:
-                _take(outputs, kind, content)
-            except (KeyError, TypeError, ValueError, AttributeError):  # it is no such message
-                continue
+        """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form.
 
-    async def _stop(self, running: asyncio.Future[str]) -> bool:
+        A kernel drops what it shows where it shows too much, also that it is idle; then its reply says that the cell is over.
+        """
+        status, reply = "ok", asyncio.ensure_future(self._replied(request))
+        try:
+            while True:
+                message = await _message(self._client.get_iopub_msg, QUIET_S)
+                if message is None and reply.done():
+                    return status
+                if message is None or message.get("parent_header", {}).get("msg_id") != request:
+                    continue
+                kind, content = message["header"]["msg_type"], message["content"]
+                if kind == "status" and content.get("execution_state") == "idle":
+                    return status
+                if kind == "error":
+                    status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
+                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # it is no such message
+                    _take(outputs, kind, content)
+        finally:
+            reply.cancel()
+
+    async def _replied(self, request: str) -> None:
+        while True:
+            message = await _message(self._client.get_shell_msg, QUIET_S)
+            if message is not None and message.get("parent_header", {}).get("msg_id") == request:
+                return
+
+    @property
+    def _asked(self) -> bool:
+        return self._halt is not None and self._halt.is_set()
+
+    async def _stop(self, running: asyncio.Future[str], grace_s: float = GRACE_S) -> bool:
         """Interrupt; what does not listen is killed. Whether the session goes on."""
         await self._kernel.interrupt_kernel()
-        await asyncio.wait({running}, timeout=GRACE_S)
+        await asyncio.wait({running}, timeout=grace_s)
         if running.done():
             return True
         running.cancel()
-        self.why = f"it did not stop within {GRACE_S:g} s when it was interrupted, and was killed"
+        self.why = f"it did not stop within {grace_s:g} s when it was interrupted, and was killed"
         await self._end()
         return False
 

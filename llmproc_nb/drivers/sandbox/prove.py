@@ -5,7 +5,9 @@ Here: which promise holds in which tier, and the rows of the table. The attempts
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from typing import Any, Literal
 
 import msgspec
@@ -98,6 +100,18 @@ async def prove(door: SandboxDoor, rules: SandboxRules) -> tuple[Proof, ...]:
     if not facts["alive"]:
         proofs = [_undone(proof) if proof.promise == _named("processes").says else proof for proof in proofs]
     return tuple(proofs)
+
+
+async def found() -> dict[Tier, str]:
+    """For each tier why it cannot be had on this machine; "" where it can. Tried for real, in a process of its own."""
+    command = (sys.executable, "-P", "-m", "llmproc_nb.inside.launch", "--found")
+    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    said, fault = await asked.communicate()
+    try:
+        return {tier: str(json.loads(said)[tier]) for tier in ALL}
+    except (ValueError, KeyError, TypeError):
+        words = fault.decode("utf-8", "replace").strip().splitlines()
+        return dict.fromkeys(ALL, words[-1] if words else "it could not be tried")
 
 
 def _named(name: str) -> Promise:

@@ -14,8 +14,12 @@ def kin_files(tried: Tried, facts: Facts) -> None:
     marker = facts["marker"]
     tried.refused(f"read {marker}", read, marker)
     for pid in facts["siblings"]:
-        for path in (f"/proc/{pid}/cwd/{marker}", f"/proc/{pid}/root/agent/work/{marker}", f"/proc/{pid}/root{os.getcwd()}/{marker}"):
-            tried.refused(f"read {path}", read, path)
+        for folder in (
+            f"/proc/{pid}/cwd",
+            f"/proc/{pid}/root{os.getcwd()}",
+            *(f"/proc/{pid}/root{place}" for place in ("/agent/work", "/tmp")),
+        ):
+            tried.refused(f"read in {folder}", read, os.path.join(folder, marker))
     tried.holds("its folder by old fds", not _by_old_fds(marker), "nothing")
     areas = "/agent/areas" if facts["tier"] == "namespaces" else os.path.dirname(os.path.dirname(os.environ["HOME"]))
     for name in names(areas):

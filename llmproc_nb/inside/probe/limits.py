@@ -50,7 +50,8 @@ LOADED_MB = 2048
 
 @attempts
 def memory(tried: Tried, facts: Facts) -> None:
-    tried.refused(f"allocate {facts['memory_mb']} MB", lambda: len(bytearray(facts["memory_mb"] * MB)))
+    more = facts["memory_mb"] + 256
+    tried.refused(f"allocate {more} MB", lambda: len(bytearray(more * MB)))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     tried.holds("limit of memory", 0 < hard <= (facts["memory_mb"] + LOADED_MB) * MB, hard)
     tried.holds("raise the limit", in_child(_raise_limit, resource.RLIMIT_AS) == errno.EPERM, "EPERM")

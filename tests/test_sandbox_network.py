@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from sandboxes import opened, tiers
+from test_sandbox_provisioner import manager, said
 
 from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.drivers.sandbox.prove import printed
@@ -183,6 +184,9 @@ def test_a_program_says_which_hosts_its_sessions_may_reach(server: int):
             fork = await checkpoint.wake()
             await first.close()
             ran.append(await fork.run(code, timeout_s=30))
+            assert [one.notes for one in ran] == [
+                ("No connection: example.com:80 is not on the list of this sandbox (allowed: 127.0.0.1).",)
+            ] * 2
             return [printed(one) for one in ran]
 
     assert asyncio.run(run()) == ["['/x f', '403 ']\n"] * 2
@@ -232,3 +236,23 @@ def test_a_name_leads_to_this_machine_only_where_that_is_what_is_listed(address:
     import ipaddress
 
     assert may_be_reached(ipaddress.ip_address(address), name, exact) == reached
+
+
+@linux
+def test_a_kernel_may_reach_the_hosts_of_its_kernelspec(server: int, folder: Path):
+    if "namespaces" not in tiers():
+        pytest.skip("no namespaces here")
+    made = manager(folder, hosts=[f"127.0.0.1:{server}"])
+    made.start_kernel()
+    client = made.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    try:
+        code = f"print([ask('http://127.0.0.1:{server}/x')[:4], ask('http://example.com/')[:4]])"
+        assert said(client, ASK + code) == "['/x f', '403 ']\n"
+        made.restart_kernel()
+        client.wait_for_ready(timeout=60)
+        assert said(client, ASK + code) == "['/x f', '403 ']\n"
+    finally:
+        client.stop_channels()
+        made.shutdown_kernel(now=True)

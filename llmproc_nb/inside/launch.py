@@ -1,11 +1,13 @@
 """`python -m llmproc_nb.inside.launch RULES [--tell FD] -- command…`: a program in a sandbox of its own, for kernels that are commands.
 
 RULES is the JSON of `Rules.dump`. It ends as the program ends; SIGINT and SIGTERM reach the program and what it started. FD is a pipe on
-which whoever starts it hears why it was refused, or its end when the program runs.
+which whoever starts it hears why it was refused, or its end when the program runs. With `--found` alone it says as JSON which tiers can be
+had here: for each why not, or nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -21,6 +23,9 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:
+    if arguments == ["--found"]:
+        print(json.dumps(confine.found()))
+        return 0
     try:
         place = arguments.index("--")
         rules, command = load(arguments[0]), arguments[place + 1 :]

@@ -26,6 +26,7 @@ from llmproc_nb.inside.rules import Rules
 
 START_S = 60.0
 WAKE_S = 30.0
+MOST_DENIED = 5
 MEASURED_S = 5.0
 _Made = TypeVar("_Made")
 
@@ -50,6 +51,7 @@ class Family:
         self._line = Line(self._frame, self._cut, most_body=0, takes_fds=True)
         self._process: Process | None = None
         self._proxy: Proxy | None = None
+        self.denied: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def begin(self) -> None:
@@ -57,7 +59,7 @@ class Family:
         folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
         try:
             if self.rules.hosts:
-                self._proxy = Proxy(self.rules.hosts, f"{folder}/out")
+                self._proxy = Proxy(self.rules.hosts, f"{folder}/out", on_denied=self._denied)
                 await self._proxy.start()
             rules = self._confinement(folder)
             await asyncio.to_thread(ZYGOTE.family, rules.dump(), self._line.other.fileno())
@@ -266,6 +268,10 @@ class Family:
                 await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
             self._process.kill()
             self._process.forget()
+
+    def _denied(self, why: str) -> None:
+        if len(self.denied) < MOST_DENIED:
+            self.denied.append(f"No connection: {why[:300]}.")
 
     async def _close_proxy(self) -> None:
         if self._proxy is not None:

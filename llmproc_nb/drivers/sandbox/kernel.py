@@ -80,7 +80,7 @@ class KernelShell:
         self._language = str(spec.language).lower()
         rules = self._rules
         given = {"tier": rules.tier, "memory_mb": rules.memory_mb, "disk_mb": rules.disk_mb, "cpu_s": rules.cpu_s}
-        config = {**given, "processes": rules.processes, "env": dict(rules.env)}
+        config = {**given, "processes": rules.processes, "env": dict(rules.env), "hosts": list(rules.hosts)}
         spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "llmproc-sandbox", "config": config}}
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec

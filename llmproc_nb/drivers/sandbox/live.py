@@ -116,10 +116,11 @@ class LiveShell:
                 watch.cancel()
                 self._family.unwatch(self)
             done = cell.done
+            denied, self._family.denied = self._family.denied, []
             return Ran(
                 status=status,
                 outputs=cell.outputs.kept(),
-                notes=(*notes, *cell.outputs.notes, *(done.notes if done else ())),
+                notes=(*notes, *cell.outputs.notes, *(done.notes if done else ()), *denied),
                 duration_s=round(time.monotonic() - began, 6),
                 cpu_s=done.cpu_s if done else 0.0,
                 memory_mb=done.memory_mb if done else 0.0,

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from llmproc_nb.inside.rules import Rules, environment
 LONGEST = 70
 """What the folder for temporary files may have, of the 108 bytes that the path of a socket can have."""
 CONNECTION = "connection.json"
+PLACE = "kernel llmproc-sandbox"
 NO_PARENT = "1"
 """ipykernel watches no parent then, and says nothing on stdout: it ends with the sandbox, not by looking for a pid it cannot see."""
 
@@ -37,9 +39,11 @@ class SandboxProvisioner(LocalProvisioner):
     cpu_s = Int(3600, config=True, help="CPU time of each process.")
     processes = Int(64, config=True, help="How many processes there may be.")
     readable = List(Unicode(), config=True, help="More host paths that are shown, read-only.")
+    hosts = List(Unicode(), config=True, help="Hosts that may be reached, through a proxy: name, *.name, each with :port or without.")
     env = Dict(config=True, help="Variables besides the allow-list.")
 
     _folder = ""
+    _proxy: subprocess.Popen[str] | None = None
 
     @property
     def _sockets(self) -> str:
@@ -60,6 +64,7 @@ class SandboxProvisioner(LocalProvisioner):
             cpu_s=self.cpu_s,
             processes=self.processes,
             env=given,
+            relay=await asyncio.to_thread(self._way_out) if self.hosts else "",
         )
         self._show_connection_file(rules)
         original, shown = os.path.realpath(self.parent.connection_file), os.path.join(rules.sockets_inside, CONNECTION)
@@ -85,7 +90,7 @@ class SandboxProvisioner(LocalProvisioner):
             await self.cleanup()
             raise PersonError(
                 f"a sandbox of tier {self.tier} cannot be had here: {why}",
-                place="kernel llmproc-sandbox",
+                place=PLACE,
                 right="it is never started with less than what is asked for",
                 step="Ask for another tier in its kernelspec, or use another machine.",
             )
@@ -93,6 +98,9 @@ class SandboxProvisioner(LocalProvisioner):
 
     async def cleanup(self, restart: bool = False) -> None:
         await super().cleanup(restart=restart)
+        if self._proxy is not None and not restart:
+            self._proxy.communicate()
+            self._proxy = None
         if self._folder and not restart:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
@@ -105,6 +113,19 @@ class SandboxProvisioner(LocalProvisioner):
             os.chmod(self._folder, 0o711)  # started by root, the kernel is another user
         self._new_folder("s")
         self.parent.transport, self.parent.ip = "ipc", os.path.join(self._sockets, "k")
+
+    def _way_out(self) -> str:
+        """The socket of a proxy for its hosts, in a process of its own: a client need not have a loop that goes on. Raises PersonError."""
+        path = os.path.join(self._folder, "out")
+        if self._proxy is None or self._proxy.poll() is not None:
+            command = [sys.executable, "-P", "-m", "llmproc_nb.drivers.sandbox.proxy", path, *self.hosts]
+            pipe = subprocess.PIPE
+            self._proxy = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+            assert self._proxy.stdout is not None
+            if not self._proxy.stdout.readline():
+                said = self._proxy.communicate()[1].strip().splitlines()
+                raise PersonError(f"the proxy for its hosts did not start: {said[-1] if said else 'it said nothing'}", place=PLACE)
+        return path
 
     def _new_folder(self, name: str) -> str:
         """An empty folder. What was there before may have been made by the kernel, so nothing of it is followed or kept."""

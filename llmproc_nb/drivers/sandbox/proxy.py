@@ -209,7 +209,7 @@ async def _both(*pumps: Any) -> None:
 
 
 async def _run(path: str, hosts: list[str]) -> None:
-    proxy = Proxy(hosts, path, on_denied=lambda why: print(why, file=sys.stderr, flush=True))
+    proxy = Proxy(hosts, path)
     await proxy.start()
     print("serving", flush=True)
     ended = asyncio.Event()

@@ -24,7 +24,7 @@ def system(tried: Tried, facts: Facts) -> None:
 def home(tried: Tried, facts: Facts) -> None:
     tried.refused("read the bait in the host's home", read, facts["bait_file"])
     tried.refused("see the bait in the host's home", lambda: os.path.basename(facts["bait_file"]) in os.listdir(facts["home"]) or fail(2))
-    for path in ("/etc/shadow", "/root/.ssh/authorized_keys", "/var/log/syslog"):
+    for path in ("/etc/shadow", os.path.expanduser("~root/.ssh/authorized_keys"), "/var/log/syslog"):
         tried.refused(f"read {path}", read, path)
     tried.holds("a home of its own", os.environ["HOME"] != facts["home"], os.environ["HOME"])
 

@@ -70,7 +70,7 @@ def proc(tried: Tried, facts: Facts) -> None:
     tried.holds("the bait by /proc/1/root", not BAIT.search(read_if(f"/proc/1/root{facts['bait_file']}")), "none")
     for pid in ("1", str(os.getppid())):
         tried.refused(f"read /proc/{pid}/environ", open_to, f"/proc/{pid}/environ", os.O_RDONLY)
-        tried.refused(f"list /proc/{pid}/root", os.listdir, f"/proc/{pid}/root/")
+        tried.refused(f"list /proc/{pid}/root", os.listdir, os.path.join(f"/proc/{pid}/root", ""))
         tried.refused(f"open /proc/{pid}/mem", open_to, f"/proc/{pid}/mem", os.O_RDWR)
     for name in (
         "kernel/core_pattern",

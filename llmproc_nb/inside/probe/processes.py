@@ -37,7 +37,7 @@ def processes(tried: Tried, facts: Facts) -> None:
     tried.refused("ptrace it", call, "ptrace", SEIZE, bait, 0, 0)
     tried.refused("open its memory", open_to, f"/proc/{bait}/mem", os.O_RDONLY)
     tried.refused("read its environment", open_to, f"/proc/{bait}/environ", os.O_RDONLY)
-    tried.refused("list its root", os.listdir, f"/proc/{bait}/root/")
+    tried.refused("list its root", os.listdir, os.path.join(f"/proc/{bait}/root", ""))
     tried.refused("list its open files", os.listdir, f"/proc/{bait}/fd")
     _squeeze(tried, bait)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.machine import Machine
     from llmproc_nb.core.process import Process
-    from llmproc_nb.core.sandboxed import Sandbox
+    from llmproc_nb.core.waking import Waking
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Family:
         self.cells: dict[int, CodeRan] = {}
         self.given: dict[int, Mapping[str, Any]] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
-        self.sandboxes: dict[int, Sandbox] = {}
+        self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}
         self._stands_for: dict[str, str] = {}
         self._seen = 0
@@ -75,7 +75,7 @@ class Family:
                 if known is None or event.seq > known.before or not same_turn:
                     continue
                 if event.pid in above or (known.began is node and event.position is None):
-                    return event if event.status != "died" else self.cells.get(event.after or 0)
+                    return self.cells.get(event.after or 0) if event.status == "died" or event.took else event
             above.update(pid for pid, one in reach.items() if one.began is node)
         return None
 

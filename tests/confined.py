@@ -69,16 +69,20 @@ def session(rules: Rules, name: str, facts: dict[str, Any], paths: list[str], mo
     exec(SOURCE, scope)
     confine.settle(mounts[0], paths[0], rules)
     if not name.startswith("kin"):
-        return print(json.dumps({name: scope["probe"](name, facts)}), flush=True)
+        print(json.dumps({name: scope["probe"](name, facts)}), flush=True)
+        return
     with open("marker", "w", encoding="utf-8") as file:
         file.write("only here")
-    told = facts | {"sibling": os.getpid(), "marker": "marker"}
+    started = subprocess.Popen(["sleep", "100"])
+    told = facts | {"siblings": [os.getpid(), started.pid], "marker": "marker"}
 
     def fork() -> None:
         confine.settle(mounts[1], paths[1], rules)
         print(json.dumps({name: scope["probe"](name, told)}), flush=True)
 
-    return wait_for(fork)
+    wait_for(fork)
+    started.kill()
+    started.wait()
 
 
 def inside(rules: Rules, names: list[str], facts: dict[str, Any]) -> None:

@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from sandboxes import opened, tiers
 
 from llmproc_nb.core.errors import ProgramError
+from llmproc_nb.drivers.sandbox.prove import printed
 from llmproc_nb.drivers.sandbox.proxy import Proxy, allowed, may_be_reached
 from llmproc_nb.inside.rules import Rules, environment
 
@@ -164,6 +166,26 @@ print(json.dumps([say(b"x" * 100_000), say(b""), *(say(line.encode() + b"\\r\\n\
 """
     answers, _ = asked([f"127.0.0.1:{server}"], folder, code)
     assert answers == ["", "", *["HTTP/1.1 400 Bad Request"] * 4]
+
+
+@linux
+def test_a_program_says_which_hosts_its_sessions_may_reach(server: int):
+    if "namespaces" not in tiers():
+        pytest.skip("no namespaces here")
+    code = f"print([ask('http://127.0.0.1:{server}/x')[:4], ask('http://example.com/')[:4]])"
+
+    async def run() -> list[str]:
+        async with opened(hosts=(f"127.0.0.1:{server}",)) as door:
+            first = await door.start()
+            ran = [await first.run(ASK + code, timeout_s=30)]
+            checkpoint = await first.keep()
+            assert checkpoint is not None
+            fork = await checkpoint.wake()
+            await first.close()
+            ran.append(await fork.run(code, timeout_s=30))
+            return [printed(one) for one in ran]
+
+    assert asyncio.run(run()) == ["['/x f', '403 ']\n"] * 2
 
 
 @linux

@@ -40,6 +40,7 @@ class _State:
     limited = False
     filtered = False
     origin = ""
+    relay = 0
 
 
 def found() -> dict[str, str]:
@@ -165,8 +166,10 @@ def _become_keeper(rules: Rules, owner: int) -> None:
         linux.prctl(linux.NO_NEW_PRIVS, 1)
         linux.prctl(linux.DUMPABLE, 0)  # nobody of the same uid may look into it
     _new_environment(rules)
+    if rules.tier == "landlock":
+        landlock.confine(rules, rules.folder, keeper=True)
     if rules.relay:
-        relay.start(view.RELAY)
+        _State.relay = relay.start(view.RELAY)
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:
@@ -280,6 +283,22 @@ def proc() -> str:
     return view.PROC if _State.tier == "namespaces" else "/proc"
 
 
+def own() -> set[int]:
+    """In the keeper: the pids of trusted processes beside it, which are no session's."""
+    return {_State.relay} - {0}
+
+
+def part() -> None:
+    """In a session of which a fork goes on beside it: from here on neither can signal the other or look into it.
+
+    What the session has started before is not parted. Raises Refused where that was done too often.
+    """
+    try:
+        landlock.part(needed=False)
+    except OSError as error:
+        raise Refused(f"a session and its fork cannot be parted: {error}") from None
+
+
 def make_area(area: str) -> None:
     """An empty area: where a session works, its home, its temporary files."""
     for name in ("", "work", "home", "tmp"):
@@ -336,7 +355,7 @@ def _enter_area(area: str) -> None:
 def _limit(rules: Rules) -> None:
     """Limits that only go down; what is there already stays where it is lower."""
     wanted = {
-        resource.RLIMIT_AS: rules.memory_mb * MB,
+        resource.RLIMIT_AS: rules.memory_mb * MB + _mapped(),
         resource.RLIMIT_CPU: rules.cpu_s,
         resource.RLIMIT_NPROC: rules.processes + SPARE,
         resource.RLIMIT_FSIZE: rules.disk_mb * MB,
@@ -351,6 +370,15 @@ def _limit(rules: Rules) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
     _State.limited = True
+
+
+def _mapped() -> int:
+    """Bytes of addresses that the process has already: libraries that are loaded shall not count as what its code takes."""
+    try:
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _running() -> int:
@@ -371,7 +399,8 @@ def _seal(rules: Rules, area: str, forks: bool) -> None:
     apart = rules.tier == "namespaces"
     if not apart and first:
         landlock.confine(rules, _State.areas)
-    landlock.part(needed=not apart)
+    else:
+        landlock.part(needed=not apart)
     if first:
         seccomp.confine(forks=forks and apart, apart=apart)
         _State.filtered = True

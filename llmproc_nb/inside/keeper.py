@@ -41,7 +41,7 @@ class Keeper:
         self._control, self._rules = control, rules
         self._snapshots: dict[str, area.Copied] = {}
         self._watching = False
-        self._first_sizes: dict[int, float] = {}
+        self._inherited: dict[int, float] = {}
         self._ops: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "shell": self._shell,
             "area": self._area,
@@ -147,7 +147,7 @@ class Keeper:
 
     def _hold_memory(self) -> None:
         """End the largest process where all of them together have more than the family may."""
-        found = kin.greedy(self._rules.memory_mb, self._first_sizes)
+        found = kin.greedy(self._rules.memory_mb, self._inherited)
         if found:
             pid, size = found
             kin.kill(pid)

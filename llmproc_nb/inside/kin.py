@@ -34,7 +34,7 @@ def end(pid: int, spared: set[int]) -> None:
 
     A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it.
     """
-    own = os.getpid()
+    own, spared = os.getpid(), spared | confine.own()
     for _ in range(PASSES):
         parents = _parents()
         doomed = {one for one in _below(own, parents) - spared if parents[one] == own or one == pid or _belongs(one, pid, parents, spared)}
@@ -78,21 +78,22 @@ def how(status: int) -> str:
     return f"it was ended by {name}"
 
 
-def greedy(most_mb: float, first_sizes: dict[int, float]) -> tuple[int, float] | None:
+def greedy(most_mb: float, inherited: dict[int, float]) -> tuple[int, float] | None:
     """The process to end because the family has more memory than it may: its pid, and how much it has. None where all is well.
 
-    What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So it counts what each
-    has more than when it was first seen; and what each may have at most only where the machine itself runs short of memory.
+    What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So for each counts what it
+    has more than its parent had when it was first seen (`inherited` keeps that); and all of it only where the machine itself runs short.
     """
-    now = {pid: _anonymous_mb(pid) for pid in processes()}
-    for gone in first_sizes.keys() - now.keys():
-        del first_sizes[gone]
-    own = {pid: max(0.0, size - first_sizes.setdefault(pid, size if len(first_sizes) else 0.0)) for pid, size in now.items()}
-    if sum(own.values()) > most_mb:
-        pid = max(own, key=lambda one: own[one])
-        return pid, now[pid]
-    if sum(now.values()) > most_mb and _short():
-        pid = max(now, key=lambda one: now[one])
+    parents, own_pid = _parents(), os.getpid()
+    now = {pid: _anonymous_mb(pid) for pid in {own_pid, *_below(own_pid, parents)}}
+    for gone in inherited.keys() - now.keys():
+        del inherited[gone]
+    for pid in now.keys() - inherited.keys():
+        inherited[pid] = min(now[pid], now.get(parents.get(pid, 0), 0.0))
+    del now[own_pid]
+    more = {pid: max(0.0, size - inherited[pid]) for pid, size in now.items()}
+    if sum(more.values()) > most_mb or (sum(now.values()) > most_mb and _short()):
+        pid = max(more, key=lambda one: (more[one], now[one]))
         return pid, now[pid]
     return None
 

@@ -59,16 +59,20 @@ def version() -> int:
         return 0
 
 
-def confine(rules: Rules, areas: str) -> None:
-    """Open nothing from here on but the system to read and the areas to write; no TCP connections; signals only among its own."""
+def confine(rules: Rules, folder: str, *, keeper: bool = False) -> None:
+    """Open nothing from here on but the system to read and the folder to write; no TCP connections; signals only among its own.
+
+    A keeper also reads /proc. It handles files that sessions make, so it must not be led to others by them.
+    """
     if version() < NEEDED:
         raise Refused(f"Landlock {NEEDED} (Linux 6.12) is needed to keep files and signals apart, this kernel has {version() or 'none'}")
     ruleset = _made(_Ruleset(ALL, TCP, APART))
-    for path in (*view.shown(rules), *view.links(), *FACTS, *(f"/etc/{name}" for name in (*view.ETC, *ETC))):
+    facts = ["/proc", *FACTS] if keeper else FACTS
+    for path in (*view.shown(rules), *view.links(), *facts, *(f"/etc/{name}" for name in (*view.ETC, *ETC))):
         _allow(ruleset, path, READ)
     for name in view.DEVICES:
         _allow(ruleset, f"/dev/{name}", READ_FILE | WRITE_FILE)
-    for path in (areas, *rules.writable, *([rules.sockets] if rules.sockets else [])):
+    for path in (folder, *rules.writable, *([rules.sockets] if rules.sockets else [])):
         _allow(ruleset, path, WRITE)
     port = _Port(TCP_BIND, 0)  # a port the kernel chooses
     linux.syscall("landlock_add_rule", ruleset, 2, ctypes.byref(port), 0)
@@ -76,7 +80,7 @@ def confine(rules: Rules, areas: str) -> None:
 
 
 def part(*, needed: bool) -> None:
-    """A layer of its own for a new session: it can signal nobody who was there before it, nor connect to their abstract sockets."""
+    """A layer of its own: from here on this process can signal nobody who is there already and not below it, nor look into them."""
     if version() < NEEDED and not needed:
         return
     try:

@@ -66,18 +66,28 @@ def remember(area: str, own: int) -> list[File]:
             continue
         if stat.S_ISSOCK(kind) or stat.S_ISFIFO(kind):
             _cut_off(fd)
-        elif stat.S_ISREG(kind):
+        elif stat.S_ISREG(kind) or stat.S_ISDIR(kind):
             open_files.append(fd)
     paths = _paths(open_files, area)
     for fd in open_files:
-        flags, place = fcntl.fcntl(fd, fcntl.F_GETFL), os.lseek(fd, 0, os.SEEK_CUR)
+        flags, place = fcntl.fcntl(fd, fcntl.F_GETFL), _place(fd)
         if not os.fstat(fd).st_nlink:
             unnamed.append((fd, flags, place))
         elif fd in paths:
             found.append(File(fd, paths[fd], flags, place, os.get_inheritable(fd)))
     for fd, _, place in unnamed:
-        _own_copy(fd, place, area)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            _cut_off(fd)
+        else:
+            _own_copy(fd, place, area)
     return found
+
+
+def _place(fd: int) -> int:
+    try:
+        return 0 if stat.S_ISDIR(os.fstat(fd).st_mode) else os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:  # opened as a path only
+        return 0
 
 
 def reopen(files: list[File], moved: dict[str, str]) -> None:
@@ -85,14 +95,15 @@ def reopen(files: list[File], moved: dict[str, str]) -> None:
     for file in files:
         path = file.path
         for old, new in moved.items():
-            if path.startswith(old + "/"):
+            if path == old or path.startswith(old + "/"):
                 path = new + path[len(old) :]
         try:
             fd = os.open(path, file.flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC))
         except OSError:
             _cut_off(file.fd)
             continue
-        os.lseek(fd, file.place, os.SEEK_SET)
+        if file.place:
+            os.lseek(fd, file.place, os.SEEK_SET)
         os.dup2(fd, file.fd, inheritable=file.inherits)
         os.close(fd)
 
@@ -122,7 +133,7 @@ def _paths(fds: list[int], area: str) -> dict[int, str]:
         paths = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in fds}
     except OSError:
         paths = _searched(fds, area)
-    return {fd: path for fd, path in paths.items() if path.startswith(area + "/")}
+    return {fd: path for fd, path in paths.items() if path == area or path.startswith(area + "/")}
 
 
 def _searched(fds: list[int], area: str) -> dict[int, str]:
@@ -133,8 +144,7 @@ def _searched(fds: list[int], area: str) -> dict[int, str]:
         wanted.setdefault((found.st_dev, found.st_ino), []).append(fd)
     paths = {}
     for folder, _, names in os.walk(area) if wanted else ():
-        for name in names:
-            path = os.path.join(folder, name)
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
             try:
                 found = os.lstat(path)
             except OSError:

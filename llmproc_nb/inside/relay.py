@@ -104,13 +104,14 @@ class Relay:
             end.close()
 
 
-def start(path: str) -> None:
-    """Run the relay in a child of the keeper."""
+def start(path: str) -> int:
+    """Run the relay in a child of the keeper; gives its pid."""
     listener = socket.create_server(("127.0.0.1", PROXY_PORT), backlog=128)
     keeper = os.getpid()
-    if os.fork() == 0:
+    if (child := os.fork()) == 0:
         _serve(listener, path, keeper)
     listener.close()
+    return child
 
 
 def _serve(listener: socket.socket, path: str, keeper: int) -> NoReturn:

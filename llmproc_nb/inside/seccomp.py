@@ -64,8 +64,10 @@ ABSENT = {  # programs take another way where these are not there
     "memfd_create": (319, 279),
 }  # fmt: skip
 OF_ITSELF = {  # limits and priorities, of no process but the one that calls: which argument names it
-    "prlimit64": (302, 261, 0), "setpriority": (141, 140, 1), "ioprio_set": (251, 30, 1), "sched_setaffinity": (203, 122, 0),
-    "sched_setscheduler": (144, 119, 0), "sched_setparam": (142, 118, 0), "sched_setattr": (314, 274, 0),
+    "prlimit64": (302, 261, 0), "setpriority": (141, 140, 1), "ioprio_set": (251, 30, 1),
+}  # fmt: skip
+HINTS = {  # how threads are scheduled: for any pid but 0 nothing is done and it is said to be; libraries abort where it is refused
+    "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
 BY_USER = {"setpriority": 2, "ioprio_set": 3}
 """With this as their first argument they mean all processes of a user."""
@@ -126,6 +128,8 @@ def program(machine: str, *, forks: bool, apart: bool) -> list[Line]:
     for name, (*numbers_of, index) in OF_ITSELF.items():
         user = [argument(0), (JEQ, 0, 1, BY_USER[name]), refuse()] if name in BY_USER else []
         lines += when(numbers_of[column], [*user, argument(index), (JEQ, 1, 0, 0), refuse(), give(ALLOW)])
+    for pair in HINTS.values():
+        lines += when(pair[column], [argument(0), (JEQ, 1, 0, 0), refuse(0), give(ALLOW)])
     lines += _sockets(number, apart)
     return [*lines, give(ALLOW)]
 

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -98,6 +99,7 @@ def first(fds: list[int], mount: int | None, path: str, rules: Rules) -> None:
     state.move_in(mount, path)
     sys.path.insert(0, "")
     sys.argv = [""]
+    tempfile.tempdir = None  # a library may have asked for it in the zygote
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
@@ -232,4 +234,9 @@ def _inside(state: State, path: str) -> str:
     return full
 
 
-OPS = {"put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}
+def _part(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    confine.part()
+    return {}, b""
+
+
+OPS = {"part": _part, "put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules, Shell
 from llmproc_nb.drivers.sandbox.family import Family
+from llmproc_nb.drivers.sandbox.files import program_files
+from llmproc_nb.drivers.sandbox.kernel import KernelDoor
 from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 
@@ -20,6 +22,8 @@ def make(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, str]) -> 
 
     The first one has the zygote started, in the background.
     """
+    if rules.kernel:
+        return KernelDoor(rules, base_dir)
     if sys.platform == "linux":
         ZYGOTE.environ = environ
         threading.Thread(target=ZYGOTE.begin, name="sandbox zygote", daemon=True).start()
@@ -43,7 +47,7 @@ class Door:
         """A fresh session that has the program's files."""
         if sys.platform != "linux":
             raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
-        files = await asyncio.to_thread(lambda: list(_files(self._base_dir, self._rules.files)))
+        files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
         async with self._lock:
             if self._family is None or self._family.why:
                 self._family, shell = await pool().take(self._rules)
@@ -58,19 +62,3 @@ class Door:
         async with self._lock:
             if self._family is not None:
                 await self._family.close()
-
-
-def _files(base: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """The files that patterns name, each with its path in the working folder. Raises ToolError where one names nothing, or leads out."""
-    root = base.resolve()
-    for pattern in patterns:
-        found = [base / pattern] if (base / pattern).exists() else sorted(base.glob(pattern))
-        inside = [path for start in found for path in (sorted(start.rglob("*")) if start.is_dir() else [start]) if path.is_file()]
-        if not inside:
-            raise ToolError(f"there is no file {pattern}", place="[sandbox] files", right=f"it is relative to {base.name or 'the program'}")
-        for path in inside:
-            try:
-                yield str(path.relative_to(base)), path
-                path.resolve().relative_to(root)
-            except ValueError:
-                raise ToolError(f"{pattern} leads out of the program's folder", place="[sandbox] files", right="it stays inside") from None

@@ -18,6 +18,7 @@ from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
 from llmproc_nb.drivers.sandbox.process import Process
+from llmproc_nb.drivers.sandbox.proxy import Proxy
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 from llmproc_nb.inside.channel import close_all
 from llmproc_nb.inside.rules import Rules
@@ -45,13 +46,17 @@ class Family:
         self._lock = asyncio.Lock()
         self._line = Line(self._frame, self._cut, most_body=0, takes_fds=True)
         self._process: Process | None = None
+        self._proxy: Proxy | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def begin(self) -> None:
         """Have the family made. Raises ToolError where the confinement that is asked for cannot be had."""
         folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
-        rules = self._confinement(folder)
         try:
+            if self.rules.hosts:
+                self._proxy = Proxy(self.rules.hosts, f"{folder}/out")
+                await self._proxy.start()
+            rules = self._confinement(folder)
             await asyncio.to_thread(ZYGOTE.family, rules.dump(), self._line.other.fileno())
             self._line.other.close()
             await asyncio.wait_for(self._ready.wait(), START_S)
@@ -59,6 +64,7 @@ class Family:
             self.why = self.why or str(error) or f"no sign of it in {START_S:g} s"
         if self.why:
             self._line.close()
+            await self._close_proxy()
             shutil.rmtree(folder, ignore_errors=True)
             raise ToolError(
                 f"no sandbox of the tier {self.rules.tier!r} could be started: {self.why}",
@@ -76,6 +82,7 @@ class Family:
             cpu_s=rules.cpu_s,
             processes=rules.processes,
             env=dict(rules.env),
+            relay=self._proxy.path if self._proxy is not None else "",
         )
 
     # shells and copies
@@ -96,7 +103,7 @@ class Family:
     async def keep(self, shell: LiveShell) -> Frozen:
         """A frozen copy of a shell that runs no cell."""
         async with self._lock:
-            frozen = Frozen(self, self._name("snapshot"))
+            frozen = Frozen(self, self._name("snapshot"), shell)
             snapshot = asyncio.ensure_future(
                 self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot})
             )
@@ -136,7 +143,8 @@ class Family:
                 close_all(mounts)
             shell.snapshot = frozen.snapshot
             self.shells.add(shell)
-            return shell
+        await frozen.origin.part()
+        return shell
 
     async def ended(self, shell: LiveShell) -> None:
         """End what a shell started, and take its area away."""
@@ -219,6 +227,7 @@ class Family:
         """End the keeper, and with it everything."""
         self.why = self.why or "it was closed"
         self._line.close()
+        await self._close_proxy()
         for shell in tuple(self.shells):
             await shell.close()
         for frozen in tuple(self.frozen):
@@ -228,6 +237,10 @@ class Family:
                 await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
             self._process.kill()
             self._process.forget()
+
+    async def _close_proxy(self) -> None:
+        if self._proxy is not None:
+            await self._proxy.close()
 
     def _name(self, kind: str) -> str:
         return f"{kind}-{next(self._names)}"

@@ -15,13 +15,14 @@ from llmproc_nb.drivers.sandbox.process import Process
 
 if TYPE_CHECKING:
     from llmproc_nb.drivers.sandbox.family import Family
+    from llmproc_nb.drivers.sandbox.live import LiveShell
 
 
 class Frozen:
-    """A copy. It implements the door's Checkpoint; `snapshot` names its files with the keeper."""
+    """A copy. It implements the door's Checkpoint; `snapshot` names its files with the keeper, `origin` is the session it was kept of."""
 
-    def __init__(self, family: Family, snapshot: str) -> None:
-        self._family, self.snapshot = family, snapshot
+    def __init__(self, family: Family, snapshot: str, origin: LiveShell) -> None:
+        self._family, self.snapshot, self.origin = family, snapshot, origin
         self._line = Line(self._frame, self._over, most_body=0)
         self._greeted = asyncio.Event()
         self.process: Process | None = None

@@ -6,6 +6,7 @@ Here: one conversation over its line, one thing at a time. Not here: where shell
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import msgspec
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran
 from llmproc_nb.drivers.sandbox import said
+from llmproc_nb.drivers.sandbox.files import relative
 from llmproc_nb.drivers.sandbox.line import Line, Texts
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.process import Process
@@ -57,7 +59,7 @@ class LiveShell:
         self._answers: dict[int, asyncio.Future[tuple[said.Answer | said.Kept, bytes]]] = {}
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._closed = False
+        self._closed = self._parted = False
         self.why = ""
         self.snapshot = ""
 
@@ -131,6 +133,7 @@ class LiveShell:
         """A frozen copy."""
         async with self._lock:
             self._must_live("no copy of it can be made")
+            self._parted = False
             return await self._family.keep(self)
 
     async def put(self, variables: Mapping[str, bytes | Any]) -> None:
@@ -153,6 +156,13 @@ class LiveShell:
         except (msgspec.DecodeError, RecursionError) as error:
             raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
 
+    async def part(self) -> None:
+        """Have the session give up what it could still do to a copy of it that lives beside it now; not while it runs a cell."""
+        if self.alive and not self._parted and not self._lock.locked():
+            self._parted = True
+            with contextlib.suppress(ToolError):  # it has gone, or has parted as often as can be
+                await self._ask({"op": "part"})
+
     async def look(self) -> Look:
         """What there is."""
         _, body = await self._ask({"op": "look"})
@@ -163,11 +173,11 @@ class LiveShell:
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Write a file."""
-        await self._ask({"op": "write_file", "path": _relative(path)}, data)
+        await self._ask({"op": "write_file", "path": relative(path)}, data)
 
     async def read_file(self, path: str) -> bytes:
         """Read a file."""
-        return (await self._ask({"op": "read_file", "path": _relative(path), "most": MOST_FILE}))[1]
+        return (await self._ask({"op": "read_file", "path": relative(path), "most": MOST_FILE}))[1]
 
     async def close(self) -> None:
         """End the session and what it started."""
@@ -361,10 +371,3 @@ def _json(name: str, value: Any) -> bytes:
         return json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{name} is no plain JSON data: {error}", place="sandbox") from error
-
-
-def _relative(path: str) -> str:
-    parts = path.split("/")
-    if not path or path.startswith("/") or ".." in parts or "\0" in path:
-        raise ToolError(f"{path!r} is no path in the working folder", place="sandbox", right="it is relative, without '..'")
-    return path

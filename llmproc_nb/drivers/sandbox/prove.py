@@ -6,7 +6,7 @@ Here: which promise holds in which tier, and the rows of the table. The attempts
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,15 +18,25 @@ ALL: tuple[Tier, ...] = ("namespaces", "landlock", "process")
 CLOSED: tuple[Tier, ...] = ("namespaces", "landlock")
 OWN: tuple[Tier, ...] = ("namespaces",)
 TIMEOUT_S = 120.0
+MARKER = "marker"
+OLD = """
+import os, subprocess
+held, child = os.open(".", os.O_RDONLY), subprocess.Popen(["sleep", "100"])
+print(os.getpid(), child.pid)
+"""
+"""What the one that is attacked has: its folder open, and a process that it started."""
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """What is promised, in which tiers; `probe` is the name of its attempts. `between` sessions that were forked from one another."""
+    """What is promised, in which tiers; `probe` is the name of its attempts.
+
+    `by`: between a session and its fork, who makes them, against the other.
+    """
 
     says: str
     probe: str
     tiers: tuple[Tier, ...]
-    between: bool = False
+    by: Literal["", "fork", "older"] = ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +76,10 @@ PROMISES = (
     Promise("nothing can be mounted or unmounted", "mounts", CLOSED),
     Promise("/proc, /sys and /dev lead nowhere", "proc", CLOSED),
     Promise("system calls are filtered", "calls", CLOSED),
-    Promise("between forks: not the folder of another", "kin_files", OWN, between=True),
-    Promise("between forks: no process of another can be signalled, traced or read", "kin_processes", CLOSED, between=True),
+    Promise("a fork does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
+    Promise("nor can it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork"),
+    Promise("what a fork was forked from does not reach the fork's folder", "kin_files", OWN, by="older"),
+    Promise("nor can it signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older"),
 )
 
 
@@ -103,28 +115,31 @@ def _undone(proof: Proof) -> Proof:
 async def _proof(door: SandboxDoor, promise: Promise, facts: dict[str, Any]) -> Proof:
     """Each promise is tried in a session of its own, so that no attempt is in the way of another."""
     first = await door.start()
-    try:
-        shell, more = (await _forked(first)) if promise.between else (first, {})
-        try:
-            ran = await shell.run(probe.text() + _ask(promise.probe, facts | more), timeout_s=TIMEOUT_S)
-        finally:
-            if shell is not first:
-                await shell.close()
-    finally:
-        await first.close()
-    return read(promise, ran)
-
-
-async def _forked(first: Shell) -> tuple[Shell, dict[str, Any]]:
-    """A fork of a session that goes on, and what the fork is told about it."""
-    ran = await first.run("import os; print(os.getpid())", timeout_s=TIMEOUT_S)
+    if not promise.by:
+        return await _asked(promise, first, facts, [first])
+    ran = await first.run(OLD, timeout_s=TIMEOUT_S)
     checkpoint = await first.keep()
     if checkpoint is None:
-        return first, {"sibling": int(printed(ran)), "marker": "marker"}
+        await first.close()
+        return Proof(promise=promise.says, promised=True, kept=True, tried="not tried", happened="sessions of this kind cannot be forked")
     fork = await checkpoint.wake()
+    both = [fork, first]
+    attacker, victim = both if promise.by == "fork" else reversed(both)
+    if promise.by == "older":
+        ran = await fork.run(OLD, timeout_s=TIMEOUT_S)
+    await victim.write_file(MARKER, b"only here")
+    told = {"siblings": [int(word) for word in printed(ran).split()], "marker": MARKER}
+    proof = await _asked(promise, attacker, facts | told, both)
     await checkpoint.close()
-    await first.write_file("marker", b"only here")
-    return fork, {"sibling": int(printed(ran)), "marker": "marker"}
+    return proof
+
+
+async def _asked(promise: Promise, shell: Shell, facts: dict[str, Any], used: list[Shell]) -> Proof:
+    try:
+        return read(promise, await shell.run(probe.text() + _ask(promise.probe, facts), timeout_s=TIMEOUT_S))
+    finally:
+        for one in used:
+            await one.close()
 
 
 def _ask(name: str, facts: dict[str, Any]) -> str:

@@ -15,7 +15,10 @@ from typing import IO
 from llmproc_nb.inside import channel
 from llmproc_nb.inside.rules import environment
 
-OWN = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+OWN = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # another one would reserve a gigabyte of addresses, which the limit of memory counts
+}
 SAID_BYTES = 4000
 
 
@@ -74,7 +77,7 @@ class Zygote:
                     stdout=subprocess.DEVNULL,
                     stderr=self._said,
                     pass_fds=(other.fileno(),),
-                    env=environment(self.environ, OWN),
+                    env=environment(self.environ, {**OWN, "MPLCONFIGDIR": _fonts()}),
                     cwd="/",
                     start_new_session=True,
                 )
@@ -88,6 +91,12 @@ class Zygote:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
+
+
+def _fonts() -> str:
+    """Where matplotlib keeps what it found out about fonts, apart from the person's own settings for it."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "llmproc-nb", "matplotlib")
 
 
 ZYGOTE = Zygote()

@@ -1,4 +1,4 @@
-"""Attempts between sessions of one family. `facts` has of the other one: `sibling`, its pid inside, and `marker`, a file only it has."""
+"""Attempts between sessions of one family. `facts` has of the other: `siblings`, its pids inside, and `marker`, a file only it has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from llmproc_nb.inside.probe.tried import SEIZE, Facts, Tried, attempts, call, n
 
 @attempts
 def kin_files(tried: Tried, facts: Facts) -> None:
-    pid, marker = facts["sibling"], facts["marker"]
-    for path in (marker, f"/proc/{pid}/cwd/{marker}", f"/proc/{pid}/root/agent/work/{marker}"):
-        tried.refused(f"read {path}", read, path)
+    marker = facts["marker"]
+    tried.refused(f"read {marker}", read, marker)
+    for pid in facts["siblings"]:
+        for path in (f"/proc/{pid}/cwd/{marker}", f"/proc/{pid}/root/agent/work/{marker}", f"/proc/{pid}/root{os.getcwd()}/{marker}"):
+            tried.refused(f"read {path}", read, path)
     tried.holds("its folder by old fds", not _by_old_fds(marker), "nothing")
     areas = "/agent/areas" if facts["tier"] == "namespaces" else os.path.dirname(os.path.dirname(os.environ["HOME"]))
     for name in names(areas):
@@ -35,10 +37,10 @@ def _by_old_fds(marker: str) -> list[int]:
 
 @attempts
 def kin_processes(tried: Tried, facts: Facts) -> None:
-    pid = facts["sibling"]
-    for number in (signal.SIGTERM, signal.SIGSTOP, signal.SIGKILL):
-        tried.refused(f"signal {number.name}", os.kill, pid, number)
-    tried.refused("ptrace", call, "ptrace", SEIZE, pid, 0, 0)
-    _squeeze(tried, pid)
-    for name in ("mem", "environ", "fd/0", "maps"):
-        tried.refused(f"open /proc/{pid}/{name}", open_to, f"/proc/{pid}/{name}", os.O_RDONLY)
+    for pid in facts["siblings"]:
+        for number in (signal.SIGTERM, signal.SIGSTOP, signal.SIGKILL):
+            tried.refused(f"signal {number.name}", os.kill, pid, number)
+        tried.refused("ptrace", call, "ptrace", SEIZE, pid, 0, 0)
+        _squeeze(tried, pid)
+        for name in ("mem", "environ", "fd/0", "maps"):
+            tried.refused(f"open /proc/{pid}/{name}", open_to, f"/proc/{pid}/{name}", os.O_RDONLY)

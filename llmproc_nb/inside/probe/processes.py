@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
 import subprocess
 
-from llmproc_nb.inside.probe.tried import BAIT, SEIZE, Facts, Tried, attempts, call, names, open_to, read_if
+from llmproc_nb.inside.probe.tried import BAIT, SEIZE, Facts, Tried, attempts, call, fail, names, open_to, read_if
 
 DAC_READ_SEARCH = 1 << 2
 
@@ -45,7 +46,14 @@ def _squeeze(tried: Tried, pid: int) -> None:
     """Slow another process down, or let its limits end it."""
     tried.refused("change its priority", os.setpriority, os.PRIO_PROCESS, pid, 19)
     tried.refused("change its limits", resource.prlimit, pid, resource.RLIMIT_CORE, (0, 0))
-    tried.refused("change its processors", os.sched_setaffinity, pid, os.sched_getaffinity(0))
+    tried.refused("change how it is scheduled", _slow_down, pid)
+
+
+def _slow_down(pid: int) -> None:
+    """It may be said to be done without being done."""
+    os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    if os.sched_getscheduler(pid) != os.SCHED_BATCH:
+        fail(errno.EPERM)
 
 
 @attempts

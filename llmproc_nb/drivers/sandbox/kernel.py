@@ -1,0 +1,310 @@
+"""Sessions of any other kernelspec: confined by the provisioner, spoken to over jupyter_client. They cannot be copied.
+
+What goes in and out as variables and files goes by code, so for kernels of Python only. Not here: the native sandbox (door, live).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmproc_nb.core.errors import PersonError, ToolError
+from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
+from llmproc_nb.drivers.sandbox import bycode
+from llmproc_nb.drivers.sandbox.files import program_files, relative
+from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.said import Shown
+
+START_S = 60.0
+GRACE_S = 5.0
+FLOOD_GRACE_S = 20.0
+"""A kernel that was stopped in a flood first sends what it has gathered."""
+ASK_S = 60.0
+BEAT_S = 0.2
+QUIET_S = 1.0
+MOST_ANSWER = 1 << 30
+KINDS = {"display_data", "update_display_data", "execute_result", "error"}
+
+
+class KernelDoor:
+    """Sessions of one kernelspec."""
+
+    def __init__(self, rules: SandboxRules, base_dir: Path) -> None:
+        self._rules, self._base_dir = rules, base_dir
+        self._shells: set[KernelShell] = set()
+
+    def warm(self) -> None:
+        """Nothing can be got ready."""
+
+    async def start(self) -> Shell:
+        """A fresh kernel."""
+        files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
+        shell = KernelShell(self._rules)
+        self._shells.add(shell)
+        await shell.begin()
+        for name, path in files:
+            await shell.write_file(name, await asyncio.to_thread(path.read_bytes))
+        return shell
+
+    async def close(self) -> None:
+        """End all kernels."""
+        for shell in tuple(self._shells):
+            await shell.close()
+        self._shells.clear()
+
+
+class KernelShell:
+    """A kernel. It implements the door's Shell."""
+
+    def __init__(self, rules: SandboxRules) -> None:
+        self._rules = rules
+        self._kernel: Any = None
+        self._client: Any = None
+        self._language = ""
+        self._lock = asyncio.Lock()
+        self._halt: asyncio.Event | None = None
+        self.why = ""
+
+    async def begin(self) -> None:
+        """Start the kernel and wait until it answers. Raises ToolError."""
+        client = await asyncio.to_thread(import_module, "jupyter_client")
+        spec = await asyncio.to_thread(_spec, self._rules.kernel)
+        self._language = str(spec.language).lower()
+        rules = self._rules
+        given = {"tier": rules.tier, "memory_mb": rules.memory_mb, "disk_mb": rules.disk_mb, "cpu_s": rules.cpu_s}
+        config = {**given, "processes": rules.processes, "env": dict(rules.env)}
+        spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "llmproc-sandbox", "config": config}}
+        self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
+        self._kernel._kernel_spec = spec
+        try:
+            await self._kernel.start_kernel()
+            self._client = self._kernel.client()
+            self._client.start_channels(hb=False)
+            await self._answering()
+        except (PersonError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+            await self.close()
+            raise ToolError(f"the kernel {rules.kernel} did not start: {error}", place="sandbox") from error
+
+    async def _answering(self) -> None:
+        """Wait until it answers on both ways: what a kernel shows before somebody listens is lost."""
+        last, heard, answered = time.monotonic() + START_S, False, False
+        while not (heard and answered):
+            if time.monotonic() > last:
+                raise TimeoutError(f"no answer within {START_S:g} s")
+            if not await self._kernel.is_alive():
+                raise RuntimeError("its process ended")
+            self._client.kernel_info()
+            answered = answered or await _message(self._client.get_shell_msg, BEAT_S) is not None
+            heard = heard or await _message(self._client.get_iopub_msg, BEAT_S) is not None
+        while await _message(self._client.get_shell_msg, 0.05) is not None:
+            continue
+
+    @property
+    def alive(self) -> bool:
+        """Whether cells can be run."""
+        return self._client is not None and not self.why
+
+    async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
+        """Run a cell."""
+        async with self._lock:
+            outputs = Outputs(self._rules.output_mb * 1_000_000, on_output)
+            return await self._run(code, timeout_s, outputs, silent=False)
+
+    async def _run(self, code: str, timeout_s: float, outputs: Outputs, *, silent: bool) -> Ran:
+        if not self.alive:
+            return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
+        began, self._halt = time.monotonic(), asyncio.Event()
+        halt = self._halt
+        request = self._client.execute(code, silent=silent, store_history=not silent, allow_stdin=False)
+        running = asyncio.ensure_future(self._through(request, outputs))
+        try:
+            status, notes = await self._watched(running, halt, outputs, timeout_s)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._stop(running))
+            raise
+        finally:
+            self._halt = None
+        took = round(time.monotonic() - began, 6)
+        return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took)
+
+    async def _watched(
+        self, running: asyncio.Future[str], halt: asyncio.Event, outputs: Outputs, timeout_s: float
+    ) -> tuple[Any, list[str]]:
+        """Status and notes of a cell, whether it ends by itself or is stopped, or the kernel ends."""
+        last, asked, notes = time.monotonic() + timeout_s, False, list[str]()
+        while not running.done():
+            await asyncio.wait({running}, timeout=min(BEAT_S, max(0.0, last - time.monotonic())))
+            if running.done():
+                break
+            if not await self._kernel.is_alive():
+                self.why = "its process ended"
+                running.cancel()
+                return "died", [f"The session ended with this cell: {self.why}."]
+            asked = halt.is_set()
+            if outputs.full:
+                notes = [f"The cell was stopped: {outputs.full}. What came until then is kept."]
+            elif time.monotonic() >= last and not asked:
+                notes = [f"The cell was stopped after {timeout_s:g} s."]
+            if asked or notes:
+                if not await self._stop(running, FLOOD_GRACE_S if outputs.full else GRACE_S):
+                    return "died", [*notes, f"The session ended with this cell: {self.why}."]
+                return ("interrupted" if asked or outputs.full else "timed_out"), notes
+        return running.result(), notes
+
+    async def _through(self, request: str, outputs: Outputs) -> str:
+        """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form.
+
+        A kernel drops what it shows where it shows too much, also that it is idle; then its reply says that the cell is over.
+        """
+        status, reply = "ok", asyncio.ensure_future(self._replied(request))
+        try:
+            while True:
+                message = await _message(self._client.get_iopub_msg, QUIET_S)
+                if message is None and reply.done():
+                    return status
+                if message is None or message.get("parent_header", {}).get("msg_id") != request:
+                    continue
+                kind, content = message["header"]["msg_type"], message["content"]
+                if kind == "status" and content.get("execution_state") == "idle":
+                    return status
+                if kind == "error":
+                    status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
+                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # it is no such message
+                    _take(outputs, kind, content)
+        finally:
+            reply.cancel()
+
+    async def _replied(self, request: str) -> None:
+        while True:
+            message = await _message(self._client.get_shell_msg, QUIET_S)
+            if message is not None and message.get("parent_header", {}).get("msg_id") == request:
+                return
+
+    @property
+    def _asked(self) -> bool:
+        return self._halt is not None and self._halt.is_set()
+
+    async def _stop(self, running: asyncio.Future[str], grace_s: float = GRACE_S) -> bool:
+        """Interrupt; what does not listen is killed. Whether the session goes on."""
+        await self._kernel.interrupt_kernel()
+        await asyncio.wait({running}, timeout=grace_s)
+        if running.done():
+            return True
+        running.cancel()
+        self.why = f"it did not stop within {grace_s:g} s when it was interrupted, and was killed"
+        await self._end()
+        return False
+
+    async def interrupt(self) -> None:
+        """Stop the cell that runs, or is about to."""
+        if self._halt is None:
+            await asyncio.sleep(0)
+        if self._halt is not None:
+            self._halt.set()
+
+    async def keep(self) -> Checkpoint | None:
+        """None: a kernel cannot be copied."""
+        return None
+
+    async def put(self, variables: Mapping[str, bytes | Any]) -> None:
+        """Set variables."""
+        for name, value in variables.items():
+            if not name.isidentifier():
+                raise ToolError(f"{name!r} is no name for a variable", place="sandbox")
+            if isinstance(value, bytes):
+                await self._ask(bycode.PUT_FRAME, name=name, data=base64.b64encode(value).decode())
+            else:
+                await self._ask(bycode.PUT, name=name, data=bycode.json_text(name, value))
+
+    async def get(self, name: str) -> bytes | Any:
+        """A variable."""
+        found = await self._ask(bycode.GET, name=name)
+        return bycode.bytes_of(found["data"]) if found.get("kind") == "frame" else found.get("data")
+
+    async def look(self) -> Look:
+        """What there is."""
+        try:
+            return msgspec.convert(await self._ask(bycode.LOOK), Look)
+        except msgspec.ValidationError as error:
+            raise ToolError("the kernel gave something that is no list of what it has", place="sandbox") from error
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file."""
+        await self._ask(bycode.WRITE, name=relative(path), data=base64.b64encode(data).decode())
+
+    async def read_file(self, path: str) -> bytes:
+        """Read a file."""
+        return bycode.bytes_of((await self._ask(bycode.READ, name=relative(path))).get("data"))
+
+    async def _ask(self, source: str, **given: str) -> dict[str, Any]:
+        """Have some code run that shows an answer. Raises ToolError."""
+        if self._language != "python":
+            found = f"variables and files cannot go in or out of a kernel of {self._language or 'this language'}"
+            raise ToolError(found, place="sandbox", right="a kernel of Python can do it")
+        async with self._lock:
+            outputs = Outputs(MOST_ANSWER, None)
+            ran = await self._run(bycode.call(source, given), ASK_S, outputs, silent=True)
+        errors = [output for output in ran.outputs if output.kind == "error"]
+        if ran.status != "ok" or errors:
+            found = f"{errors[0].name}: {errors[0].text}" if errors else " ".join(ran.notes) or ran.status
+            raise ToolError(found, place="sandbox")
+        answers = [output.data[bycode.MIME] for output in ran.outputs if bycode.MIME in output.data]
+        return answers[0] if answers and isinstance(answers[0], dict) else {}
+
+    async def close(self) -> None:
+        """End the kernel."""
+        self.why = self.why or "it was closed"
+        await self._end()
+
+    async def _end(self) -> None:
+        client, kernel, self._client = self._client, self._kernel, None
+        if client is not None:
+            client.stop_channels()
+        if kernel is not None and kernel.has_kernel:
+            await kernel.shutdown_kernel(now=True)
+
+
+def _spec(name: str) -> Any:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        return KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel as error:
+        known = ", ".join(sorted(KernelSpecManager().find_kernel_specs())) or "none"
+        raise ToolError(f"there is no kernel {name}", place="[sandbox] kernel", right=f"there are: {known}") from error
+
+
+async def _message(get: Any, timeout_s: float) -> dict[str, Any] | None:
+    """The next message; None where none came, or none that can be read."""
+    from queue import Empty
+
+    try:
+        found: dict[str, Any] = await get(timeout=timeout_s)
+        return found
+    except (Empty, ValueError, TypeError, KeyError):
+        return None
+
+
+def _take(outputs: Outputs, kind: str, content: dict[str, Any]) -> None:
+    """An output of a kernel, as one of the cell's."""
+    if kind == "stream" and content["name"] in ("stdout", "stderr"):
+        outputs.text(content["name"], content["text"].encode("utf-8", "replace"))
+    elif kind == "clear_output":
+        outputs.clear(wait=bool(content.get("wait")))
+    elif kind == "error":
+        shown = {"name": content["ename"], "text": content["evalue"], "trace": content["traceback"]}
+        outputs.shown(Shown(kind="error"), msgspec.json.encode(shown))
+    elif kind in KINDS:
+        name = str(content.get("transient", {}).get("display_id") or "")[:200]
+        said = Shown(
+            kind="execute_result" if kind == "execute_result" else "display_data", display_id=name, update=kind.startswith("update")
+        )
+        outputs.shown(said, msgspec.json.encode(content["data"]))

@@ -1,0 +1,100 @@
+"""Sandboxes of another kernelspec, over jupyter_client: everything but copies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sandboxes import in_shell, linux_only, opened, ran, said, text_of
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import Output
+
+pytestmark = linux_only
+
+
+@in_shell(kernel="python3")
+async def test_a_cell_gives_its_outputs_from_the_first_one_on(shell):
+    done = await ran(shell, "print('hello')\ndisplay('shown')\n6 * 7")
+    assert done.status == "ok"
+    assert done.outputs == (
+        Output(kind="stream", name="stdout", text="hello\n"),
+        Output(kind="display_data", data={"text/plain": "'shown'"}),
+        Output(kind="execute_result", data={"text/plain": "42"}),
+    )
+    failed = await ran(shell, "1 / 0")
+    assert (failed.status, failed.outputs[-1].name) == ("error", "ZeroDivisionError")
+    assert await shell.keep() is None
+
+
+@in_shell(kernel="python3")
+async def test_cells_are_stopped_by_time_and_by_hand(shell):
+    done = await ran(shell, "x = 1\nimport time; time.sleep(60)", 0.5)
+    assert (done.status, done.notes) == ("timed_out", ("The cell was stopped after 0.5 s.",))
+    running = asyncio.create_task(ran(shell, "time.sleep(60)"))
+    await asyncio.sleep(0.3)
+    began = time.monotonic()
+    await shell.interrupt()
+    assert (await running).status == "interrupted" and time.monotonic() - began < 2
+    assert await said(shell, "x") == "1"
+
+
+@in_shell(kernel="python3")
+async def test_a_kernel_that_dies_is_noticed(shell):
+    began = time.monotonic()
+    done = await ran(shell, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert done.status == "died" and time.monotonic() - began < 3 and not shell.alive
+    assert "The session is over" in (await ran(shell, "1")).notes[0]
+
+
+@in_shell(kernel="python3", output_mb=5)
+async def test_a_flood_is_stopped(shell):
+    done = await ran(shell, "while True: print('x' * 100_000)", 30)
+    assert "more than 5 MB of output" in done.notes[0]
+    assert len(text_of(done.outputs)) < 5_200_000 and await said(shell, "1") == "1"
+
+
+@in_shell(kernel="python3")
+async def test_variables_and_files_go_in_and_out(shell):
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+    table = pa.Table.from_pandas(frame)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    await shell.put({"df": sink.getvalue().to_pybytes(), "plain": {"deep": [1, "é"]}})
+    assert await said(shell, "df.shape, plain") == "((2, 2), {'deep': [1, 'é']})"
+    with pa.ipc.open_stream(await shell.get("df")) as stream:
+        pd.testing.assert_frame_equal(stream.read_all().to_pandas(), frame)
+    assert await shell.get("plain") == {"deep": [1, "é"]}
+    await shell.write_file("deep/a.bin", bytes(range(256)))
+    assert await shell.read_file("deep/a.bin") == bytes(range(256))
+    look = await shell.look()
+    assert {one.name for one in look.variables} == {"df", "plain"} and look.files == (("deep/a.bin", 256),)
+    with pytest.raises(ToolError, match="there is no variable 'nothing'"):
+        await shell.get("nothing")
+    with pytest.raises(ToolError):
+        await shell.read_file("../../etc/passwd")
+    assert await said(shell, "len(In)") == "3"
+
+
+def test_a_kernel_that_is_not_there_is_named(tmp_path):
+    async def look():
+        async with opened(tmp_path, kernel="nosuchkernel") as door:
+            with pytest.raises(ToolError, match="there is no kernel nosuchkernel"):
+                await door.start()
+
+    asyncio.run(look())
+
+
+def test_a_kernel_has_the_files_of_the_program(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+
+    async def look():
+        async with opened(tmp_path, kernel="python3", files=("*.csv",)) as door:
+            shell = await door.start()
+            assert await said(shell, "open('a.csv').read()") == "'a\\n1\\n'"
+
+    asyncio.run(look())

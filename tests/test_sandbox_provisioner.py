@@ -1,0 +1,188 @@
+"""Any kernel in a sandbox: the launcher, the provisioner and the kernelspec, as a user of plain Jupyter has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+from paths import ROOT
+from sandboxes import linux_only, tiers
+
+from llmproc_nb.core.errors import PersonError
+from llmproc_nb.inside.rules import Rules, environment
+
+pytestmark = linux_only
+SPEC = ROOT / "jupyter-config" / "kernels" / "llmproc-sandbox"
+TIERS = ("namespaces", "landlock", "process")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="llmproc-") as path:
+        yield Path(path)
+
+
+def launched(folder: Path, *command: str, **rules: Any) -> subprocess.Popen[str]:
+    """A command in a sandbox."""
+    if rules.get("tier", "namespaces") not in tiers():
+        pytest.skip("this machine has no such tier")
+    words = [sys.executable, "-m", "llmproc_nb.inside.launch", Rules(folder=str(folder), **rules).dump(), "--", *command]
+    env = environment(os.environ, {}) | {"SECRET_TOKEN": "of the host"}
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_command_runs_in_a_folder_of_its_own_and_ends_as_it_ends(folder: Path, tier: str):
+    code = "import os, sys; print(os.path.basename(os.getcwd()), os.listdir(), 'SECRET_TOKEN' in os.environ); sys.exit(7)"
+    running = launched(folder, "python", "-c", code, tier=tier)
+    assert running.communicate(timeout=60)[0] == "work [] False\n"
+    assert running.returncode == 7
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_command(folder: Path, tier: str, number: int):
+    code = "import signal, sys, time; signal.signal(int(sys.argv[1]), lambda *_: sys.exit(9)); print('ready', flush=True); time.sleep(60)"
+    running = launched(folder, "python", "-c", code, str(int(number)), tier=tier)
+    assert running.stdout is not None and running.stdout.readline() == "ready\n"
+    running.send_signal(number)
+    assert running.wait(timeout=20) == 9
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_nothing_is_left_when_who_started_it_is_killed(folder: Path, tier: str):
+    """The sandbox's command holds a pipe open: its end is the command's."""
+    rules = Rules(folder=str(folder), tier=tier).dump()
+    code = "import time; print('ready', flush=True); time.sleep(60)"
+    command = [sys.executable, "-m", "llmproc_nb.inside.launch", rules, "--", "python", "-c", code]
+    starter = f"import subprocess; subprocess.run({command!r})"
+    if tier not in tiers():
+        pytest.skip("this machine has no such tier")
+    host = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None and host.stdout.readline() == "ready\n"
+    host.kill()
+    host.wait()
+    began = time.monotonic()
+    assert host.stdout.read() == ""
+    assert time.monotonic() - began < 5
+
+
+def test_no_sandbox_is_made_inside_a_sandbox(folder: Path):
+    """What cannot be had is refused with its reason, not lowered."""
+    inner = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llmproc_nb.inside import launch; "
+    inner += "sys.exit(launch.main([launch.Rules(folder='/agent/tmp').dump(), '--', 'true']))"
+    running = launched(folder, "python", "-c", inner, readable=(str(ROOT / "llmproc_nb"),))
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 125, said
+    assert "no namespaces of its own: [Errno 1] unshare: Operation not permitted" in said
+
+
+def test_the_whole_machine_is_not_shown(folder: Path):
+    running = launched(folder, "true", readable=("/",))
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 125
+    assert "a sandbox does not see the whole machine" in said
+
+
+def manager(folder: Path, **config: Any) -> KernelManager:
+    """A manager as any client makes one, for the kernelspec with these fields changed."""
+    shutil.copytree(SPEC, folder / "llmproc-sandbox")
+    path = folder / "llmproc-sandbox" / "kernel.json"
+    spec = json.loads(path.read_text())
+    spec["metadata"]["kernel_provisioner"]["config"] |= config
+    path.write_text(json.dumps(spec))
+    specs = KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
+    return KernelManager(kernel_name="llmproc-sandbox", kernel_spec_manager=specs)
+
+
+@pytest.fixture(params=["namespaces", "landlock"])
+def kernel(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[KernelManager, Any]]:
+    """A kernel of each tier, and a client of it."""
+    if request.param not in tiers():
+        pytest.skip("this machine has no such tier")
+    made = manager(folder, tier=request.param)
+    made.start_kernel(env={**os.environ, "SECRET_TOKEN": "of the host"})
+    client = made.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    yield made, client
+    client.stop_channels()
+    made.shutdown_kernel(now=True)
+
+
+def said(client: Any, code: str) -> str:
+    text: list[str] = []
+
+    def read(message: dict[str, Any]) -> None:
+        text.append(message["content"].get("text") or message["content"].get("ename") or "")
+
+    client.execute_interactive(code, timeout=30, output_hook=read)
+    return "".join(text)
+
+
+def test_a_plain_client_has_a_kernel_that_is_confined(kernel: tuple[KernelManager, Any]):
+    made, client = kernel
+    code = "import os, socket, subprocess; print(os.path.basename(os.getcwd()), 'SECRET_TOKEN' in os.environ)"
+    assert said(client, code) == "work False\n"
+    assert said(client, f"open({str(ROOT / 'README.md')!r})") in ("FileNotFoundError", "PermissionError")
+    assert said(client, "socket.create_connection(('1.1.1.1', 80), 2)") in ("OSError", "PermissionError")
+    assert said(client, "print(subprocess.run(['echo', 'hello'], capture_output=True).stdout)") == "b'hello\\n'\n"
+    assert made.transport == "ipc"
+
+
+def test_it_is_interrupted_and_restarted_for_the_same_client(kernel: tuple[KernelManager, Any]):
+    made, client = kernel
+    timer = threading.Timer(0.5, made.interrupt_kernel)
+    timer.start()
+    assert said(client, "kept = 1\nimport time; time.sleep(20)") == "KeyboardInterrupt"
+    assert said(client, "print(kept)") == "1\n"
+    made.restart_kernel()
+    client.wait_for_ready(timeout=60)
+    assert said(client, "print('kept' in globals())") == "False\n"
+
+
+def test_what_it_leaves_where_client_and_kernel_meet_is_not_followed(kernel: tuple[KernelManager, Any], folder: Path):
+    """A restart writes there again: a link must not lead the host to another file."""
+    made, client = kernel
+    bait = folder / "bait"
+    bait.write_text("untouched")
+    place = os.path.dirname(made.ip)
+    inside = "/run/kernel" if os.listdir("/run") is not None and "namespaces" in str(made.kernel_spec.metadata) else place
+    said(client, f"import os; os.unlink({inside!r} + '/connection.json'); os.symlink({str(bait)!r}, {inside!r} + '/connection.json')")
+    assert os.path.islink(f"{place}/connection.json")
+    made.restart_kernel()
+    client.wait_for_ready(timeout=60)
+    assert bait.read_text() == "untouched"
+
+
+def test_a_shut_down_kernel_leaves_nothing(folder: Path):
+    if "namespaces" not in tiers():
+        pytest.skip("this machine has no such tier")
+    made = manager(folder)
+    made.start_kernel()
+    place = Path(made.ip).parent.parent
+    assert place.is_dir()
+    made.shutdown_kernel(now=True)
+    assert not place.exists()
+    assert not made.is_alive()
+
+
+def test_a_kernel_that_cannot_be_confined_is_not_started(folder: Path):
+    """The reason is in the error that the client's user sees."""
+    made = manager(folder, readable=["/"])
+    with pytest.raises(PersonError, match=r"a sandbox of tier namespaces cannot be had here: .*does not see the whole machine"):
+        made.start_kernel()
+    assert not made.is_alive()

@@ -92,7 +92,7 @@ async def test_an_error_deep_in_a_library_has_a_short_trace_without_our_own_fram
 
 @in_shell()
 async def test_a_syntax_error_shows_the_place(shell):
-    done = await ran(shell, "x = (1,\nprint(x")
+    done = await ran(shell, "x = 1\ny = = 2")
     assert done.status == "error" and done.outputs[-1].name == "SyntaxError"
     assert "Cell In[1]" in "\n".join(done.outputs[-1].trace)
 

@@ -226,6 +226,7 @@ def make() -> Interpreter:
     sys.modules["getpass"] = __import__("getpass")
     sys.modules["getpass"].getpass = no_input  # type: ignore[attr-defined]
     warnings.filterwarnings("ignore", message="To exit: use")
+    warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", module="llmproc_nb.inside")  # threads of libraries end first
     if "matplotlib" in sys.modules:
         with contextlib.suppress(ImportError):
             made.enable_matplotlib("inline")

@@ -49,7 +49,10 @@ class Door:
             raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
         files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
         async with self._lock:
-            if self._family is None or self._family.why:
+            if self._family is not None and self._family.why:
+                await self._family.close()
+                self._family = None
+            if self._family is None:
                 self._family, shell = await pool().take(self._rules)
             else:
                 shell = await self._family.first()

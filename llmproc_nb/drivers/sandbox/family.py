@@ -256,7 +256,7 @@ class Family:
 
     async def close(self) -> None:
         """End the keeper, and with it everything."""
-        self.why = self.why or "it was closed"
+        self._over("it was closed")
         self._line.close()
         await self._close_proxy()
         for shell in tuple(self.shells):
@@ -268,6 +268,7 @@ class Family:
                 await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
             self._process.kill()
             self._process.forget()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _denied(self, why: str) -> None:
         if len(self.denied) < MOST_DENIED:

@@ -157,6 +157,7 @@ def run(state: State, n: int, code: str) -> None:
 
 def _cell(state: State, code: str) -> BaseException | None:
     signal.signal(signal.SIGINT, state.interrupted)
+    outlet.ErrorText.waits = outlet.MOST_WAITS
     state.running = True
     result = state.shell.run_cell(code, store_history=True)
     state.running = False

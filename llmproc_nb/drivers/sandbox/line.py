@@ -21,6 +21,7 @@ AT_ONCE = 1 << 18
 FRAMES_AT_ONCE = 64
 CLOSE_S = 0.001
 PAUSE_S = 0.002
+MOST_QUICK = 8
 _CREDENTIALS = struct.Struct("3i")
 _ROOM_CREDENTIALS = socket.CMSG_SPACE(_CREDENTIALS.size)
 _ROOM_FDS = socket.CMSG_SPACE(4 * MOST_FDS)
@@ -186,7 +187,7 @@ class Texts:
         self._loop = asyncio.get_running_loop()
         self._before, self._on_text = before, on_text
         self._ends: dict[int, str] = {}
-        self._last = 0.0
+        self._last, self._last_fd, self._quick = 0.0, -1, 0
         self._paused = False
         self.others: list[int] = []
         for name in ("stdout", "stderr"):
@@ -238,10 +239,15 @@ class Texts:
             return
         self._read(fd)
         now = self._loop.time()
-        if now - self._last < CLOSE_S and fd in self._ends:  # many small pieces: let some come together
+        self._quick = self._quick + 1 if now - self._last < CLOSE_S and fd == self._last_fd else 0
+        self._last, self._last_fd = now, fd
+        if self._quick > MOST_QUICK and fd in self._ends:  # many small pieces: let some come together
             self._loop.remove_reader(fd)
             self._loop.call_later(PAUSE_S, self._watch, fd)
-        self._last = now
+
+    def calm(self) -> None:
+        """Something came another way: who writes may be waiting for what it wrote to be read."""
+        self._quick = 0
 
     def _watch(self, fd: int) -> None:
         if fd in self._ends and not self._paused:

@@ -300,6 +300,7 @@ class LiveShell:
     def _take(self, message: said.Said, body: bytes) -> None:
         if isinstance(message, said.Shown | said.Cleared):
             outputs = self._cell.outputs if self._cell is not None else self._between
+            self._texts.calm()
             if isinstance(message, said.Shown):
                 outputs.shown(message, body)
             else:

@@ -225,7 +225,7 @@ class Machine:
         parent, provider = process.parent, process.loaded.provider
         cell, log = self.current_cell(), self.log
         with log.alone():
-            process.born = log.put(
+            log.put(
                 Started(
                     seq=log.next_seq,
                     time_ns=log.now_ns(),
@@ -241,7 +241,7 @@ class Machine:
                     origin=process.origin,
                     access=process.access,
                 )
-            ).seq
+            )
 
     def children(self, process: Process) -> tuple[Process, ...]:
         """The children of a process, oldest first."""

@@ -15,7 +15,7 @@ from llmproc_nb.core.branch import Branches, Prompt, RunChild, fan_out, merge, s
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
-from llmproc_nb.core.event import Declared, Killed, Sent
+from llmproc_nb.core.event import Declared, Killed, Sent, Started
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.gate import allowed
 from llmproc_nb.core.limiter import Limiter
@@ -60,8 +60,6 @@ class Process(Standing):
     steps = 0
     """The requests that it and everyone below it have made."""
     by_model = False
-    born = 0
-    """The seq of the event with which it began."""
     calls: tuple[Call, ...] = ()
     notes: tuple[str, ...] = ()
     inbox: tuple[str, ...] = ()
@@ -111,6 +109,12 @@ class Process(Standing):
     def servers(self) -> Servers | None:
         """The MCP servers of the program; a process and its forks share the connection."""
         return Servers(self, self.loaded.servers) if self.loaded.servers is not None else None
+
+    @cached_property
+    def born(self) -> int:
+        """The seq of the event with which it began; looked up, because few are ever asked and a fork must cost nothing."""
+        events = self.machine.log.events
+        return next((event.seq for event in events if isinstance(event, Started) and event.pid == self.pid), 0)
 
     @cached_property
     def sandbox(self) -> Sandbox:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from answering import QUESTION, answering, prompt
-from measure import Ratio, Table, alone, medians, per_turn_ms
+from measure import Ratio, Table, alone, least, per_turn_ms
 from turns import SDKS
 
 ROUNDS = 40
@@ -66,7 +66,7 @@ def bench(*, quick: bool = False) -> Table:
             for api in APIS:
                 for name, kind in KINDS.items():
                     found.setdefault((name, api), []).append(alone(measured, kind, api, url, rounds, quick=quick))
-    ms = {key: medians(runs)[0] for key, runs in found.items()}
+    ms = {key: least(runs)[0] for key, runs in found.items()}
     ratios = []
     for api in APIS:
         floor = ms["plain HTTP", api]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from answering import answering, prompt
-from measure import Ratio, Table, alone, installed, medians
+from measure import Ratio, Table, alone, installed, least
 from peers import PEERS, peer
 
 POINTS = (10, 200, 1000)
@@ -105,7 +105,7 @@ def bench(*, quick: bool = False) -> Table:
             for name, (kind, api) in wanted.items():
                 if repeat == 0 or kind in FAST:
                     found.setdefault(name, []).append(alone(measured, kind, api, url, points, window, quick=quick))
-    rows = {name: medians(runs) for name, runs in found.items()}
+    rows = {name: least(runs) for name, runs in found.items()}
     return Table(
         title="turns: CPU ms per turn at turn",
         columns=[f"{point:,}" for point in points],

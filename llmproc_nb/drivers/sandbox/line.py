@@ -239,7 +239,8 @@ class Texts:
             return
         self._read(fd)
         now = self._loop.time()
-        self._quick = self._quick + 1 if now - self._last < CLOSE_S and fd == self._last_fd else 0
+        paused_s = PAUSE_S if self._quick > MOST_QUICK else 0.0
+        self._quick = self._quick + 1 if now - self._last < CLOSE_S + paused_s and fd == self._last_fd else 0
         self._last, self._last_fd = now, fd
         if self._quick > MOST_QUICK and fd in self._ends:  # many small pieces: let some come together
             self._loop.remove_reader(fd)

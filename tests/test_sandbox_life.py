@@ -291,16 +291,20 @@ async def main():
         other = await kept.wake()
         from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
         print(ZYGOTE.pid, shell._family.root, shell.process.pid, other.process.pid, kept.process.pid, flush=True)
+        if {forks} and os.fork() == 0:
+            __import__("time").sleep(20)
+            os._exit(0)
         await other.run("while True: pass", timeout_s=60)
 asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("forks", [False, True], ids=["", "a fork of it lives on"])
 @pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
-def test_nothing_is_left_when_the_host_is_killed(tier, tmp_path):
+def test_nothing_is_left_when_the_host_is_killed(tier, forks, tmp_path):
     if tier not in tiers():
         pytest.skip(f"the tier {tier} cannot be had on this machine")
-    code = HOST.format(tests=str(ROOT / "tests"), root=str(ROOT), tier=tier)
+    code = HOST.format(tests=str(ROOT / "tests"), root=str(ROOT), tier=tier, forks=forks)
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     pids = [int(word) for word in host.stdout.readline().split()]
     assert len(pids) == 5
@@ -308,7 +312,7 @@ def test_nothing_is_left_when_the_host_is_killed(tier, tmp_path):
     assert os.listdir(tmp_path) != []
     host.kill()
     host.wait()
-    last = time.monotonic() + 8
+    last = time.monotonic() + 12
     while time.monotonic() < last and (
         any(_state(pid) not in ("", "Z") for pid in pids) or os.listdir(tmp_path) or _with_words("sleep", "401")
     ):

@@ -1,6 +1,6 @@
 """The keeper of a family: it holds the folder with the areas, forks the first shell, takes leave of the dead, and ends everything.
 
-It is trusted, single-threaded, and never runs code of a model. It lives as long as its socket to the notebook's kernel.
+It is trusted, single-threaded, and never runs code of a model. It lives as long as its socket to the notebook's kernel, and the zygote.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from llmproc_nb.inside.rules import Rules
 WATCH_S = 0.1
 
 
-def main(control: socket.socket, rules: Rules) -> None:
+def main(control: socket.socket, lifeline: int, rules: Rules) -> None:
     """Serve until the other side closes, then end everything."""
     kin.take_orphans()
-    keeper = Keeper(control, rules)
+    keeper = Keeper(control, lifeline, rules)
     try:
         keeper.serve()
     except (EOFError, ConnectionError):
@@ -37,8 +37,8 @@ def main(control: socket.socket, rules: Rules) -> None:
 class Keeper:
     """What a keeper knows: its areas' snapshots, and whether cells are running."""
 
-    def __init__(self, control: socket.socket, rules: Rules) -> None:
-        self._control, self._rules = control, rules
+    def __init__(self, control: socket.socket, lifeline: int, rules: Rules) -> None:
+        self._control, self._lifeline, self._rules = control, lifeline, rules
         self._snapshots: dict[str, area.Copied] = {}
         self._watching = False
         self._inherited: dict[int, float] = {}
@@ -59,11 +59,13 @@ class Keeper:
         signal.set_wakeup_fd(waker)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._own = (self._control.fileno(), wake, waker)
+        self._own = (self._control.fileno(), self._lifeline, wake, waker)
         channel.send(self._control, {"op": "ready"})
-        ends: list[Any] = [self._control, wake]
+        ends: list[Any] = [self._control, self._lifeline, wake]
         while True:
             ready, _, _ = select.select(ends, [], [], WATCH_S if self._watching else None)
+            if self._lifeline in ready:
+                return
             if wake in ready:
                 os.read(wake, 4096)
                 self._reap()

@@ -13,7 +13,6 @@ import select
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from typing import Any
@@ -26,28 +25,32 @@ LAST_WAIT_S = 5.0
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 
 
-def main(fd: int) -> None:
-    """Serve requests for families until the other side closes."""
+def main(fd: int, host: int) -> None:
+    """Serve requests for families until the other side closes, or the process of the host is gone: a fork of it may hold the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the notebook's terminal is no matter of ours
     control = socket.socket(fileno=fd)
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    gone, (lifeline, ours) = os.pidfd_open(host), os.pipe()
     load()
     folders: dict[int, str] = {}
-    ends: list[Any] = [control, wake]
+    ends: list[Any] = [control, wake, gone]
     while True:
         ready, _, _ = select.select(ends, [], [])
         if wake in ready:
             os.read(wake, 4096)
             reap(folders)
+        if gone in ready or os.getppid() != host:
+            break
         if control in ready:
             try:
                 request, _, fds = channel.receive(control)
             except (EOFError, OSError):
                 break
-            family(request, fds, folders, (control.fileno(), wake, waker))
+            family(request, fds, folders, lifeline, (control.fileno(), wake, waker, gone, ours))
+    os.close(ours)  # the keepers see that it is over, and end what is theirs
     last = time.monotonic() + LAST_WAIT_S
     while folders and time.monotonic() < last:
         reap(folders)
@@ -72,7 +75,7 @@ def load() -> None:
     gc.freeze()
 
 
-def family(request: dict[str, Any], fds: list[int], folders: dict[int, str], own: tuple[int, ...]) -> None:
+def family(request: dict[str, Any], fds: list[int], folders: dict[int, str], lifeline: int, own: tuple[int, ...]) -> None:
     """Fork a family; what becomes of it is told over the family's own socket."""
     pid = os.fork()
     if pid:
@@ -80,12 +83,12 @@ def family(request: dict[str, Any], fds: list[int], folders: dict[int, str], own
         channel.close_all(fds)
         return
     try:
-        begin(request, fds[0], own)
+        begin(request, fds[0], lifeline, own)
     finally:
         os._exit(1)
 
 
-def begin(request: dict[str, Any], fd: int, own: tuple[int, ...]) -> None:
+def begin(request: dict[str, Any], fd: int, lifeline: int, own: tuple[int, ...]) -> None:
     """In the new process: confine it, and be its keeper."""
     signal.set_wakeup_fd(-1)
     for number in own:
@@ -94,7 +97,7 @@ def begin(request: dict[str, Any], fd: int, own: tuple[int, ...]) -> None:
     rules = load_rules(request["rules"])
     channel.send(control, {"op": "root"})
     try:
-        confine.enter(rules, lambda: keeper.main(control, rules))
+        confine.enter(rules, lambda: keeper.main(control, lifeline, rules))
     except Refused as error:
         channel.send(control, {"op": "refused", "why": str(error)})
     except OSError as error:
@@ -112,7 +115,3 @@ def reap(folders: dict[int, str]) -> None:
             return
         if pid in folders:
             shutil.rmtree(folders.pop(pid), ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

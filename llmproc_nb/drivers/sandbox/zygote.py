@@ -20,6 +20,15 @@ OWN = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # another one would reserve a gigabyte of addresses, which the limit of memory counts
 }
 SAID_BYTES = 4000
+START = """
+import sys
+if {root!r} not in sys.path:
+    sys.path.insert(0, {root!r})
+from llmproc_nb.inside import zygote
+sys.path.append(sys.path.pop(sys.path.index({root!r})))
+zygote.main({fd}, {pid})
+"""
+"""What it runs: this very checkout's code, whose folder then comes last in the search for modules."""
 
 
 class Zygote:
@@ -68,8 +77,7 @@ class Zygote:
         if self._socket is None:
             ours, other = socket.socketpair()
             self._said = tempfile.TemporaryFile()  # noqa: SIM115
-            root = str(Path(__file__).resolve().parents[3])
-            code = f"import sys; sys.path.insert(0, {root!r}); from llmproc_nb.inside import zygote; zygote.main({other.fileno()})"
+            code = START.format(root=str(Path(__file__).resolve().parents[3]), fd=other.fileno(), pid=os.getpid())
             with other:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-c", code],

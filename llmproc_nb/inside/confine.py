@@ -294,7 +294,7 @@ def part() -> None:
     What the session has started before is not parted. Raises Refused where that was done too often.
     """
     try:
-        landlock.part(needed=False)
+        landlock.part(files=_State.tier == "landlock")
     except OSError as error:
         raise Refused(f"a session and its fork cannot be parted: {error}") from None
 
@@ -359,7 +359,7 @@ def _limit(rules: Rules) -> None:
         resource.RLIMIT_CPU: rules.cpu_s,
         resource.RLIMIT_NPROC: rules.processes + SPARE,
         resource.RLIMIT_FSIZE: rules.disk_mb * MB,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,  # 0 would still start a host's program that takes cores; 1 is the kernel's word for none at all
         resource.RLIMIT_NOFILE: 1024,
         resource.RLIMIT_MEMLOCK: 64 * MB,
     }
@@ -397,10 +397,14 @@ def _seal(rules: Rules, area: str, forks: bool) -> None:
     linux.prctl(linux.NO_NEW_PRIVS, 1)
     first = not _State.filtered
     apart = rules.tier == "namespaces"
-    if not apart and first:
+    if not first:
+        landlock.part(files=not apart)
+    elif not apart:
         landlock.confine(rules, _State.areas)
+    elif rules.sockets:
+        landlock.only_sockets((area, "/dev", "/proc", *rules.writable))
     else:
-        landlock.part(needed=not apart)
+        landlock.part(files=False)
     if first:
         seccomp.confine(forks=forks and apart, apart=apart)
         _State.filtered = True

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from paths import ROOT
+from sandboxes import tiers
 
 RUN = ROOT / "tests/bench/run.py"
 
@@ -20,7 +21,7 @@ def test_every_bench_runs_and_prints_its_ratios():
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stderr == ""
     titles = re.findall(r"^(\w+): ", done.stdout, re.MULTILINE)
-    assert titles == ["quick", "turns", "tools", "import", "log", "frames", "stream", "forks", "fanout", "fds"]
+    assert titles == ["quick", "turns", "tools", "import", "log", "frames", "stream", "forks", "fanout", "fds", "sandbox"]
     marks = re.findall(r"^  (.+?)  +[-+.,\de]+(?: \w+)?   mark (.+)$", done.stdout, re.MULTILINE)
     assert [mark for _, mark in marks] == [
         *["≤ 2", "≤ 1/4", "≤ 2", "≤ 1/30", "≤ 2", "≤ 1/30"],
@@ -32,10 +33,11 @@ def test_every_bench_runs_and_prints_its_ratios():
         *["≤ 1.5", *["≤ 1.1", "≤ 2.2"] * 2, "≤ 1"],
         *["≤ 2", "≤ 64 MB", *["≤ 5 ms"] * 3, *["≤ 1"] * 6] * 3,
         *["≤ 5 µs", "≤ 2000 B"] * 2,
+        *["≤ 100 ms", "≤ 3 ms", "≤ 20 ms", "≤ 1", "≤ 50 ms", "≤ 50 ms", "≤ 20 MB", "≤ 20 MB", "≤ 40 MB"] * (tiers() != ()),
     ]
 
 
 def test_a_bench_that_does_not_exist_is_named():
     done = run("turn")
     assert done.returncode == 2
-    assert "there is no bench 'turn'; there are turns, tools, import, log, frames, stream, forks, fanout, fds" in done.stderr
+    assert "there is no bench 'turn'; there are turns, tools, import, log, frames, stream, forks, fanout, fds, sandbox" in done.stderr

@@ -105,7 +105,7 @@ def tracked() -> list[str]:
 
 
 def test_nothing_of_one_machine_is_committed():
-    paths = re.compile(r"(?<![\w.])/(?:wo" + r"rk|far" + r"m|ro" + r"ot|home/\w+)/|/tmp/ba" + r"sh_")
+    paths = re.compile(r"(?<![\w.}])/(?:wo" + r"rk|far" + r"m|ro" + r"ot|home/\w+)/|/tmp/ba" + r"sh_")
     hosts = re.compile(r"registry\.np" + r"mjs|pythonhos" + r"ted|py" + r"pi\.org/sim" + r"ple|deb\.deb" + r"ian\.org")
     keys = re.compile(r"sk-(?:ant|proj)-[A-Za-z0-9]{12,}")
     found = []

@@ -83,6 +83,45 @@ async def test_a_run_that_is_cancelled_leaves_a_session_that_can_go_on(shell):
 
 
 @in_shell()
+async def test_whatever_is_cancelled_half_way_leaves_a_session_that_can_go_on(shell):
+    await ran(shell, "x = 3; big = 'y' * 20_000_000")
+    kept = await shell.keep()
+    for work in (shell.keep, kept.wake, lambda: shell.get("big"), lambda: shell.put({"z": "z" * 5_000_000}), shell.look):
+        for wait_s in (0, 0.001, 0.01):
+            task = asyncio.create_task(work())
+            await asyncio.sleep(wait_s)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await said(shell, "x") == "3"
+    await asyncio.sleep(0.3)
+    assert len(shell._family.shells) <= 4 and await said(await kept.wake(), "x") == "3"
+
+
+@in_shell()
+async def test_a_flood_between_the_cells_has_to_wait(shell):
+    await ran(shell, "import threading, os\ndef flood():\n    while True: os.write(1, b'x' * 10_000)")
+    await ran(shell, "t = threading.Thread(target=flood, daemon=True); t.start()")
+    before, began = _memory_mb(), time.process_time()
+    await asyncio.sleep(1)
+    assert _memory_mb() - before < 20 and time.process_time() - began < 0.3
+    await shell.close()
+
+
+def test_sessions_that_run_at_once_do_not_mix_their_outputs():
+    async def look():
+        async with opened() as door:
+            shells = [await door.start()]
+            await ran(shells[0], "import time")
+            kept = await shells[0].keep()
+            shells += [await kept.wake() for _ in range(3)] + [await door.start()]
+            code = "import time\nfor n in range(50):\n    print('{0}'); display('{0}'); time.sleep(0.001)"
+            done = await asyncio.gather(*(ran(shell, code.format(letter)) for shell, letter in zip(shells, "abcde", strict=True)))
+            assert [text_of(one.outputs) for one in done] == [f"{letter}\n'{letter}'" * 50 for letter in "abcde"]
+
+    asyncio.run(look())
+
+
+@in_shell()
 async def test_interrupts_between_cells_do_nothing(shell):
     for _ in range(20):
         os.killpg(shell.process.pid, signal.SIGINT)

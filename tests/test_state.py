@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from plainshell import PlainDoor, PlainDrivers
 
 from llmproc_nb.api import Machine, Process, Program
+from llmproc_nb.core.branch import shortened
 from llmproc_nb.core.clock import FixedClock
 from llmproc_nb.core.errors import ReplayMiss, ToolError
 from llmproc_nb.core.event import CodeRan, ToolRan
 from llmproc_nb.core.message import Text
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.rebuild import rebuild as resume
-from llmproc_nb.drivers.replay import Recording
+from llmproc_nb.drivers.replay import Recording, reexecute
 
 LABEL = r"\n?\[msg_\d+\] ?"
 
@@ -369,3 +370,24 @@ def test_the_answers_of_tools_are_all_there() -> None:
     said(scout, "run: die ;; print(2)")
     outcomes = [event.outcome for event in scout.machine.log.events if isinstance(event, ToolRan)]
     assert outcomes == ["failed", "ran"]
+
+
+def test_a_log_with_code_runs_again_from_itself_node_by_node() -> None:
+    scout = start()
+    said(scout, "run: x = 1 ;; print(x)")
+    said(scout, "fork: x = 2 -> run: print(x) | run: x = 5 ;; print(x)")
+    scout.goto("~1")
+    said(scout, "run: print(x)")
+    comparison = reexecute(tuple(scout.machine.log.events))
+    assert comparison.difference is None and comparison.processes == 3
+
+
+def test_a_path_that_was_shortened_keeps_the_state_also_in_forks_made_later() -> None:
+    scout = start()
+    said(scout, "run: x = 1")
+    said(scout, "run: x = 2")
+    scout.move(shortened(scout, scout.head, 0, 1), "compacted")
+    assert value(scout) == "2"
+    said(scout, "run: x = 3")
+    child = scout.fork()
+    assert value(child) == "3"  # type: ignore[arg-type]

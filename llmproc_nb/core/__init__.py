@@ -8,8 +8,8 @@ A file imports only from those before it here (a contract in pyproject.toml hold
     sandbox (door) · manual · form · gate · program · approval (door)    what is declared, and who may do what
     event · line · log (door)                                        what happens and is kept
     declaration · difference · record · window                       what a log tells
-    result · call · server · branch · state · sandboxed · output     calls, branches, code and its state
-    syscall · link · said · paging                                   what a process does to itself
+    result · call · server · branch · state · waking · sandboxed     calls, branches, code and its state
+    output · syscall · link · said · paging                          what a process does to itself
     standing · ask · compaction · told · decision · toolrun · loop   one call, from a message to a natural stop
     doors · process · machine                                        what a person holds, and what it runs on
 """

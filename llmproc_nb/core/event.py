@@ -214,7 +214,8 @@ class CodeRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="code_ra
 
     `node`: the reply whose tool call number `position` it was; where a person ran it (no position), the node the process stood on.
     `after` is the cell whose state it went on from, None: a fresh session. `put` are variables and files (`./name`) that were set from
-    outside instead. The other fields are those of Ran; a session that died goes on from `after`.
+    outside instead; `took` is one that was taken out, with its value as the output. The other fields are those of Ran. Where something
+    was taken, or the session died, the state is that of `after`.
     """
 
     node: str
@@ -222,6 +223,7 @@ class CodeRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="code_ra
     code: str = ""
     after: int | None = None
     put: tuple[str, ...] = ()
+    took: str = ""
     status: str = "ok"
     outputs: tuple[Output, ...] = ()
     notes: tuple[str, ...] = ()

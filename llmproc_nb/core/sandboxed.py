@@ -1,22 +1,24 @@
 """The sandbox of one process: cells run in it, in the state that belongs to the place where the process stands.
 
-Whoever runs a cell gets a live shell with that state: the one that has it, one woken from a checkpoint, or a new one in which the cells
-are run again. Not here: which state belongs to a place (state), how shells are made, kept and woken (door: sandbox).
+Here: what people and tools do with it, and what the log is told. Not here: which state belongs to a place (state), how a shell that has
+it is had (waking), how shells are made (door: sandbox).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError, ToolError
+from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
-from llmproc_nb.core.state import family_of, root_of
+from llmproc_nb.core.sandbox import Look, Output, OutputReader, Ran
+from llmproc_nb.core.state import root_of
+from llmproc_nb.core.waking import FILE, Waking, put
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -24,26 +26,12 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.tool import Place
 
-FILE = "./"
-STOPPED = ("timed_out", "interrupted")
-ABSENT = "the cell is not in the recording, and no code runs while one answers"
+BYTES = "application/octet-stream"
 DIED = "the sandbox died with this cell; the next one goes on with the state before it"
 
 
-class Sandbox:
+class Sandbox(Waking):
     """The sandbox of one process, as people and tools use it. A session is started, woken or rebuilt when a cell is run."""
-
-    def __init__(self, process: Process) -> None:
-        self.process, self.family = process, family_of(process)
-        self.family.sandboxes[process.pid] = self
-        self._shell: Shell | None = None
-        self._state: int | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._one = asyncio.Lock()
-
-    @property
-    def rules(self) -> SandboxRules:
-        return self.family.rules
 
     # what a person does, on any thread but the owner loop's
 
@@ -58,7 +46,7 @@ class Sandbox:
 
     def get(self, name: str) -> Any:
         """The value of a variable: a frame, or plain data. Raises ToolError."""
-        return self.process.machine.drivers.unpacked(self._wait(self._read("get", name)))
+        return self.process.machine.drivers.unpacked(self._wait(self._take(name)))
 
     def write_file(self, path: str, data: bytes | str) -> None:
         """Write a file of the working folder, by its path in there. Raises ToolError."""
@@ -66,7 +54,7 @@ class Sandbox:
 
     def read_file(self, path: str) -> bytes:
         """A file of the working folder, by its path in there. Raises ToolError."""
-        return self._wait(self._read("read_file", path))  # type: ignore[no-any-return]
+        return self._wait(self._take(FILE + path))  # type: ignore[no-any-return]
 
     def look(self) -> Look:
         """What there is where the process stands: variables and files. It starts nothing: without a session there is nothing to see."""
@@ -80,11 +68,6 @@ class Sandbox:
     def cells(self) -> tuple[CodeRan, ...]:
         """The cells whose effects the sandbox has where the process stands, oldest first."""
         return tuple(self.family.chain(self._here()))[::-1]
-
-    @property
-    def live(self) -> bool:
-        """Whether there is a session now; else the next cell brings one."""
-        return self._shell is not None and self._shell.alive
 
     def to_notebook(self, path: str) -> None:
         """Write the cells with their outputs as a notebook that runs on its own."""
@@ -104,7 +87,8 @@ class Sandbox:
         timeout_s = self.rules.timeout_s if timeout_s is None else timeout_s
         recorded = self._recorded(code) if place is None else None
         if recorded is not None:
-            self._write(recorded, code, recorded.after, place, replayed=True)
+            before = self._here()
+            self._write(recorded, code, before.seq if before is not None else None, None, replayed=True)
             return recorded_ran(recorded)
         async with self._turn():
             shell, cell, notes = await self._ready(place)
@@ -122,98 +106,9 @@ class Sandbox:
             raise asyncio.CancelledError
         return ran
 
-    async def close(self) -> None:
-        """End the session of this process; its states stay as far as there are checkpoints or cells to run again."""
-        async with self._one:
-            await self._drop()
-
     def _turn(self) -> asyncio.Lock:
         """Held while a cell runs: one at a time in each session."""
         return self._owner()._one
-
-    def _owner(self) -> Sandbox:
-        """The sandbox that has the session: where forks share one, that of the first process."""
-        return self.family.root.sandbox if self.rules.on_fork == "share" else self
-
-    def _here(self, place: Place | None = None) -> CodeRan | None:
-        if self.rules.on_fork == "share":  # there is one session, whoever goes wherever
-            self.family.catch_up()
-            owner = self._owner()
-            return self.family.cells.get(owner._state or 0)
-        node = place.node if place is not None else self.process.head
-        running = self.process.running
-        return self.family.cell_at(self.process, node, call=running.number if place is not None and running is not None else None)
-
-    async def _ready(self, place: Place | None = None) -> tuple[Shell, CodeRan | None, tuple[str, ...]]:
-        """The live session with the state that belongs here, the cell that names the state, and what to say of how it was had."""
-        if self.process.machine.recorded is not None and self.process.machine.recorded.mode == "replay":
-            raise ToolError(ABSENT, place=self.process.name, right="in mode auto, record or live it does")
-        owner, cell = self._owner(), self._here(place)
-        if owner._keeping is not None:
-            await owner._keeping
-        notes: tuple[str, ...] = ()
-        wanted = cell.seq if cell is not None else None
-        if owner._shell is None or not owner._shell.alive or owner._state != wanted:
-            shell, notes = await owner._bring(cell)
-            await owner._drop()
-            owner._shell, owner._state = shell, wanted
-        assert owner._shell is not None
-        return owner._shell, cell, notes
-
-    async def _bring(self, cell: CodeRan | None) -> tuple[Shell, tuple[str, ...]]:
-        """A session with the state after a cell: woken from a checkpoint, or the nearest earlier one with the cells after it run again."""
-        todo = list[CodeRan]()
-        shell: Shell | None = None
-        for one in self.family.chain(cell):
-            checkpoint = await self._checkpoint(one)
-            if checkpoint is not None:
-                with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
-                    shell = await checkpoint.wake()
-                    break
-                self.family.checkpoints.pop(one.seq, None)
-            todo.insert(0, one)
-        if shell is None:
-            shell = await self._fresh()
-        skipped = 0
-        for one in todo:
-            skipped += not await self._again(shell, one)
-        left_out = f", {skipped} of them not: stopped half way then, or given values that are gone" if skipped else ""
-        return shell, (f"the state was made again by running {len(todo)} earlier cells{left_out}",) if todo else ()
-
-    async def _checkpoint(self, cell: CodeRan) -> Checkpoint | None:
-        """A checkpoint of the state after a cell, made from a session that has just this state where there is none."""
-        if self.rules.on_fork == "replay" and cell.pid != self.process.pid:
-            return None
-        found = self.family.checkpoints.get(cell.seq)
-        if found is not None:
-            return found
-        for other in tuple(self.family.sandboxes.values()):
-            if other is self or other._state != cell.seq:
-                continue
-            if other._keeping is not None:  # it may be making just this one
-                await other._keeping
-            if cell.seq not in self.family.checkpoints and other._shell is not None and other._shell.alive and not other._one.locked():
-                async with other._one:
-                    await other._keep(cell, other._shell)
-        return self.family.checkpoints.get(cell.seq)
-
-    async def _fresh(self) -> Shell:
-        shell = await self.family.door.start()
-        if self.rules.variables:
-            given = self.process.machine.find_variables(self.rules.variables)
-            await shell.put({name: self.process.machine.drivers.packed(value, name) for name, value in given.items()})
-        return shell
-
-    async def _again(self, shell: Shell, cell: CodeRan) -> bool:
-        """Have the effect of an earlier cell once more; whether it could be had."""
-        if cell.put:
-            given = self.family.given.get(cell.seq)
-            if given is not None:
-                await _put(shell, given)
-            return given is not None
-        if cell.code and cell.status not in STOPPED:
-            await shell.run(cell.code, timeout_s=self.rules.timeout_s)
-        return cell.status not in STOPPED
 
     def _write(self, ran: Ran | CodeRan, code: str, after: int | None, place: Place | None, **fields: Any) -> CodeRan:
         told = {name: getattr(ran, name) for name in Ran.__struct_fields__} | {"code": code, "after": after} | fields
@@ -222,37 +117,35 @@ class Sandbox:
         process = self.process
         return process.machine.log.write(CodeRan, pid=process.pid, cell=process.machine.current_cell(), node=process.head.id, **told)
 
-    async def _ran(self, cell: CodeRan, shell: Shell) -> None:
-        """Take note of a cell that ran, and have a checkpoint made of what it left, while nobody waits for it."""
-        owner = self._owner()
-        if cell.status == "died" or not shell.alive:
-            await owner._drop()
-            return
-        owner._state = cell.seq
-        if self.rules.checkpoints > 0 and self.rules.on_fork != "share":
-            owner._keeping = asyncio.create_task(owner._keep(cell, shell))
-
-    async def _keep(self, cell: CodeRan, shell: Shell) -> None:
-        with suppress(LlmprocError):  # without a checkpoint the cells are run again
-            checkpoint = await shell.keep()
-            if checkpoint is not None:
-                await self.family.add(cell, checkpoint)
-
     async def _give(self, given: Mapping[str, Any]) -> None:
+        code = f"# set from the notebook: {', '.join(given)}"
+        if self._recorded(code) is not None:
+            cell = self._here()
+            event = self._write(Ran(status="ok"), code, cell.seq if cell else None, None, put=tuple(given), replayed=True)
+            self.family.given[event.seq] = given
+            return
         async with self._turn():
             shell, cell, notes = await self._ready()
-            await _put(shell, given)
-            names = ", ".join(given)
-            event = self._write(
-                Ran(status="ok", notes=notes), f"# set from the notebook: {names}", cell.seq if cell else None, None, put=tuple(given)
-            )
+            await put(shell, given)
+            event = self._write(Ran(status="ok", notes=notes), code, cell.seq if cell else None, None, put=tuple(given))
             self.family.given[event.seq] = given
             await self._ran(event, shell)
 
-    async def _read(self, what: str, name: str) -> Any:
+    async def _take(self, name: str) -> Any:
+        """A variable or file; what it was is written down, so that a replay can give it."""
+        code = f"# taken to the notebook: {name}"
+        recorded = self._recorded(code)
+        if recorded is not None:
+            cell = self._here()
+            self._write(recorded, code, cell.seq if cell else None, None, took=name, replayed=True)
+            return _value(recorded.outputs)
         async with self._turn():
-            shell, _, _ = await self._ready()
-            return await getattr(shell, what)(name)
+            shell, cell, notes = await self._ready()
+            file = name.startswith(FILE)
+            value = await (shell.read_file(name.removeprefix(FILE)) if file else shell.get(name))
+            outputs = (Output(kind="execute_result", data=_data(value)),)
+            self._write(Ran(status="ok", notes=notes, outputs=outputs), code, cell.seq if cell else None, None, took=name)
+            return value
 
     async def _look(self) -> Look:
         if self._here() is None and not self.live:
@@ -268,14 +161,6 @@ class Sandbox:
             self.family.catch_up()
             self._owner()._state = event.seq
             self._owner()._shell = await self._owner()._fresh()
-
-    async def _drop(self) -> None:
-        """End the session, if there is one."""
-        if self._keeping is not None:
-            await self._keeping
-        shell, self._shell, self._state, self._keeping = self._shell, None, None, None
-        if shell is not None:
-            await shell.close()
 
     def _recorded(self, code: str) -> CodeRan | None:
         """What a recording says of a person's cell. Raises ToolError where it knows nothing of it and must not run it."""
@@ -295,13 +180,15 @@ class Sandbox:
         return f"<Sandbox of {self.process.name}: {cells} cell{'' if cells == 1 else 's'}, {'live' if self.live else 'no session now'}>"
 
 
-async def _put(shell: Shell, given: Mapping[str, Any]) -> None:
-    variables = {name: value for name, value in given.items() if not name.startswith(FILE)}
-    if variables:
-        await shell.put(variables)
-    for name, data in given.items():
-        if name.startswith(FILE):
-            await shell.write_file(name.removeprefix(FILE), data)
+def _data(value: Any) -> dict[str, Any]:
+    """A value that was taken out, as the bundle of an output: bytes (a frame, a file) as base64 text."""
+    return {BYTES: b64encode(value).decode()} if isinstance(value, bytes) else {"application/json": value}
+
+
+def _value(outputs: Sequence[Output]) -> Any:
+    """What was taken out, from the output that kept it."""
+    data = outputs[0].data if outputs else {}
+    return b64decode(data[BYTES]) if BYTES in data else data.get("application/json")
 
 
 def recorded_ran(event: CodeRan) -> Ran:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.machine import Machine
     from llmproc_nb.core.process import Process
-    from llmproc_nb.core.sandboxed import Sandbox
+    from llmproc_nb.core.waking import Waking
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Family:
         self.cells: dict[int, CodeRan] = {}
         self.given: dict[int, Mapping[str, Any]] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
-        self.sandboxes: dict[int, Sandbox] = {}
+        self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}
         self._stands_for: dict[str, str] = {}
         self._seen = 0
@@ -66,20 +66,25 @@ class Family:
         """The cell whose state belongs to a node, for a process. Of cells that ran at that very reply only those of `call` count."""
         self.catch_up()
         reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach()}
-        above = {pid for pid, one in reach.items() if one.began is None}
-        node: Node | None = head
-        while node is not None:
+        nodes = tuple(self._up(head))
+        above = {pid for pid, one in reach.items() if one.began not in nodes}
+        for node in nodes:
             for event in reversed(self._at.get(node.id, ())):
                 known = reach.get(event.pid)
                 same_turn = node is not head or event.position is None or event.call == call or call is None
                 if known is None or event.seq > known.before or not same_turn:
                     continue
                 if event.pid in above or (known.began is node and event.position is None):
-                    return event if event.status != "died" else self.cells.get(event.after or 0)
+                    return self.cells.get(event.after or 0) if event.status == "died" or event.took else event
             above.update(pid for pid, one in reach.items() if one.began is node)
+        return None
+
+    def _up(self, node: Node | None) -> Iterator[Node]:
+        """A node and those before it; before the end of a shorter branch comes what it is the short form of."""
+        while node is not None:
+            yield node
             other = self._stands_for.get(node.id) or self.machine.shorter.get(node.id)
             node = self.machine.dialog.find(other) if other is not None else node.parent
-        return None
 
     def chain(self, cell: CodeRan | None) -> Iterator[CodeRan]:
         """A cell and those before it, newest first."""

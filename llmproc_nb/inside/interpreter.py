@@ -33,7 +33,7 @@ NO_INPUT = "input() cannot ask anybody here: no person is at this session. Set t
 NO_EXIT = "This session goes on: exit, quit and sys.exit do not end it."
 
 
-class Hook(DisplayHook):
+class Values(DisplayHook):
     """The value of a cell, as an output."""
 
     def write_output_prompt(self) -> None:
@@ -43,9 +43,10 @@ class Hook(DisplayHook):
         """Show the value's representations."""
         self.shell.show("execute_result", format_dict)
 
-    def finish_displayhook(self) -> None:
-        """Nothing is left to write."""
+    def _over(self) -> None:
         self._is_active = False
+
+    finish_displayhook = _over
 
 
 class Publisher(DisplayPublisher):
@@ -76,7 +77,7 @@ class FrameFormatter(BaseFormatter):
 class Interpreter(InteractiveShell):
     """An IPython shell whose outputs are frames of an outlet."""
 
-    displayhook_class = Type(Hook)
+    displayhook_class = Type(Values)
     display_pub_class = Type(Publisher)
     outlet: AnyTrait = AnyTrait(None, allow_none=True)
 

@@ -15,6 +15,7 @@ from llmproc_nb.inside import confine, linux
 
 PASSES = 50
 TAKES_ORPHANS = 36
+WHY = {"SIGXCPU": ": it used more CPU time than it may"}
 LITTLE = 0.05
 
 
@@ -75,7 +76,7 @@ def how(status: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"it was ended by {name}"
+    return f"it was ended by {name}{WHY.get(name, '')}"
 
 
 def greedy(most_mb: float, inherited: dict[int, float]) -> tuple[int, float] | None:

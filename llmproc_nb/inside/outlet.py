@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import termios
+import threading
 import time
 from typing import Any
 
@@ -77,7 +78,7 @@ class Outlet:
     """The socket to the notebook's side. Only the process that it was made in sends on it: a child of it that code forked may not."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock, self._pid = sock, os.getpid()
+        self.sock, self._pid, self._one = sock, os.getpid(), threading.Lock()
 
     @property
     def own(self) -> bool:
@@ -89,11 +90,13 @@ class Outlet:
         flush()
         if not self.own:
             return
-        wait_read(OUT)
-        wait_read(ERR)
-        channel.send(self.sock, header, body)
+        with self._one:
+            wait_read(OUT)
+            wait_read(ERR)
+            channel.send(self.sock, header, body)
 
     def say(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Send an answer."""
         if self.own:
-            channel.send(self.sock, header, body)
+            with self._one:
+                channel.send(self.sock, header, body)

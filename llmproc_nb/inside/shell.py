@@ -133,13 +133,10 @@ def answer(state: State, header: dict[str, Any], body: bytes, fds: list[int]) ->
 def run(state: State, n: int, code: str) -> None:
     """Run a cell, to its end or an interrupt."""
     began, before = time.process_time(), _children_cpu()
-    signal.signal(signal.SIGINT, state.interrupted)
-    state.running = True
+    error: BaseException | None = None
     try:
-        result = state.shell.run_cell(code, store_history=True)
-        state.running = False
-        error = result.error_before_exec or result.error_in_exec
-    except KeyboardInterrupt as stop:
+        error = _cell(state, code)
+    except KeyboardInterrupt as stop:  # it came when the cell was over, or not yet begun
         error = stop
     finally:
         state.running = False
@@ -156,6 +153,15 @@ def run(state: State, n: int, code: str) -> None:
             "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
         }
     )
+
+
+def _cell(state: State, code: str) -> BaseException | None:
+    signal.signal(signal.SIGINT, state.interrupted)
+    state.running = True
+    result = state.shell.run_cell(code, store_history=True)
+    state.running = False
+    error: BaseException | None = result.error_before_exec or result.error_in_exec
+    return error
 
 
 def _status(error: BaseException | None) -> str:

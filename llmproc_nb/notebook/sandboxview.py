@@ -21,9 +21,9 @@ class SandboxView:
         self.process = process
         found = sandbox.look()
         cells = sandbox.cells
-        self.variables = Table(
-            ("variable", "type", ""), [(one_line(one.name, 80), one_line(one.kind, 40), one_line(one.said, 80)) for one in found.variables]
-        )
+        variables = sorted((one for one in found.variables if one.kind != "module"), key=lambda one: one.name)
+        rows = [(one_line(one.name, 80), one_line(one.kind, 40), one_line(one.said, 80)) for one in variables]
+        self.variables = Table(("variable", "type", ""), rows)
         self.files = Table(("file", "bytes"), [(one_line(path, 120), f"{size:,}") for path, size in found.files])
         self.facts = Facts(
             {

@@ -26,6 +26,7 @@ BENCHES = {
     "forks": "forks",
     "fanout": "fanout",
     "fds": "fds",
+    "sandbox": "sandbox",
 }
 """Name to module."""
 

@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
@@ -26,6 +27,8 @@ from llmproc_nb.inside.rules import Rules
 START_S = 60.0
 WAKE_S = 30.0
 MOST_DENIED = 5
+MEASURED_S = 5.0
+_Made = TypeVar("_Made")
 
 
 class Family:
@@ -91,24 +94,46 @@ class Family:
 
     async def first(self) -> LiveShell:
         """A fresh shell."""
-        async with self._lock:
-            shell = LiveShell(self, self._name("area"))
-            try:
-                await self.ask({"op": "shell", "area": shell.area}, shell.fds)
-                shell.given()
-                await shell.greeted(WAKE_S, "a sandbox did not start")
-            except OSError as error:
-                raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
-            self.shells.add(shell)
-            return shell
+        return await self._whole(self._first(), lambda shell: self._aside(shell.close()))
 
     async def keep(self, shell: LiveShell) -> Frozen:
         """A frozen copy of a shell that runs no cell."""
+        return await self._whole(self._keep(shell), lambda frozen: frozen.end())
+
+    async def wake(self, frozen: Frozen) -> LiveShell:
+        """A live shell that goes on from a copy."""
+        shell = await self._whole(self._wake(frozen), lambda shell: self._aside(shell.close()))
+        await frozen.origin.part()
+        return shell
+
+    async def _whole(self, work: Coroutine[Any, Any, _Made], undo: Callable[[_Made], Any]) -> _Made:
+        """Do something to its end, also where whoever waits for it is cancelled; then what it made is undone."""
+        task = self._aside(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: None if done.cancelled() or done.exception() else undo(done.result()))
+            raise
+
+    async def _first(self) -> LiveShell:
+        async with self._lock:
+            shell = LiveShell(self, self._name("area"))
+            try:
+                answer, _ = await self.ask({"op": "shell", "area": shell.area}, shell.fds)
+                if "error" in answer:
+                    raise ToolError(f"a sandbox did not start: {_said(answer['error'], self.rules)}", place="sandbox")
+                await shell.greeted(WAKE_S, "a sandbox did not start")
+            except OSError as error:
+                raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
+            finally:
+                shell.settled()
+            self.shells.add(shell)
+            return shell
+
+    async def _keep(self, shell: LiveShell) -> Frozen:
         async with self._lock:
             frozen = Frozen(self, self._name("snapshot"), shell)
-            snapshot = asyncio.ensure_future(
-                self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot})
-            )
+            snapshot = self._aside(self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot}))
             try:
                 await shell.request({"op": "keep"}, fds=frozen.fds)
                 frozen.given()
@@ -119,16 +144,16 @@ class Family:
             except (ToolError, OSError) as error:
                 frozen.end()
                 await asyncio.gather(snapshot, return_exceptions=True)
+                self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
                 if isinstance(error, ToolError):
                     raise
                 raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
             shell.snapshot = frozen.snapshot
             self.frozen.add(frozen)
-        self._aside(self.measure())
+        self._aside(self.measure(frozen))
         return frozen
 
-    async def wake(self, frozen: Frozen) -> LiveShell:
-        """A live shell that goes on from a copy."""
+    async def _wake(self, frozen: Frozen) -> LiveShell:
         async with self._lock:
             shell = LiveShell(self, self._name("area"))
             mounts: list[int] = []
@@ -137,16 +162,17 @@ class Family:
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"]}, (*shell.fds, *mounts))
-                shell.given()
                 await shell.greeted(WAKE_S, "the copy cannot be woken")
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
             finally:
                 close_all(mounts)
+                shell.settled()
+                if shell.process is None:
+                    self._aside(self._quiet({"op": "drop", "name": shell.area}))
             shell.snapshot = frozen.snapshot
             self.shells.add(shell)
-        await frozen.origin.part()
-        return shell
+            return shell
 
     async def ended(self, shell: LiveShell) -> None:
         """End what a shell started, and take its area away."""
@@ -187,11 +213,14 @@ class Family:
         finally:
             self._answers.pop(n, None)
 
-    async def measure(self) -> None:
-        """Measure what memory the copies have for themselves."""
+    async def measure(self, latest: Frozen) -> None:
+        """Have the copies say what memory they have for themselves: the latest one, and others now and then."""
+        now = asyncio.get_running_loop().time()
         for frozen in tuple(self.frozen):
-            with contextlib.suppress(OSError):
-                await frozen.measure()
+            if frozen is latest or now - frozen.measured_at > MEASURED_S:
+                frozen.measured_at = now
+                with contextlib.suppress(OSError):
+                    await frozen.measure()
 
     def watch(self, shell: LiveShell) -> None:
         """A cell has been running for a while: the keeper shall look at the family's memory."""
@@ -294,10 +323,11 @@ class Family:
         with contextlib.suppress(OSError):
             await self.ask(header)
 
-    def _aside(self, work: Any) -> None:
+    def _aside(self, work: Coroutine[Any, Any, _Made]) -> asyncio.Task[_Made]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _said(error: str, rules: SandboxRules) -> str:

@@ -27,6 +27,7 @@ class Frozen:
         self._greeted = asyncio.Event()
         self.process: Process | None = None
         self.memory_mb = 0.0
+        self.measured_at = 0.0
         self.why = ""
 
     @property

@@ -41,12 +41,14 @@ class Line:
         takes_fds: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_frame, self._on_end, self._most_body, self._takes_fds = on_frame, on_end, most_body, takes_fds
+        self._on_frame, self._on_end, self._takes_fds = on_frame, on_end, takes_fds
+        self.most_body = most_body
+        self._sending = asyncio.Lock()
         self._buffer = bytearray()
         self._fds: list[int] = []
         self.pid = 0
         self.over = False
-        self._again = False
+        self._again = self._paused = False
         self._socket, self.other = socket.socketpair()
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -54,7 +56,10 @@ class Line:
 
     async def send(self, header: dict[str, Any], body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
         """Send a frame. Raises OSError where the other side is gone, or takes no descriptors because it does not read."""
-        start = packed(header, len(body))
+        async with self._sending:
+            await self._send(packed(header, len(body)), body, fds)
+
+    async def _send(self, start: bytes, body: bytes, fds: tuple[int, ...]) -> None:
         if self.over:
             raise ConnectionResetError("the line is over")
         if fds:
@@ -81,6 +86,19 @@ class Line:
             self._fds.clear()
         self.other.close()
 
+    def pause(self) -> None:
+        """Read no more for now: whoever sends has to wait."""
+        if not self.over and not self._paused:
+            self._paused = True
+            self._loop.remove_reader(self._socket.fileno())
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self.over and self._paused:
+            self._paused = False
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+            self._loop.call_soon(self._parse)
+
     def take_fds(self, count: int) -> list[int]:
         """So many of the descriptors that came; they come in the order of the frames that say how many they have."""
         taken, self._fds = self._fds[:count], self._fds[count:]
@@ -88,7 +106,7 @@ class Line:
 
     def pump(self) -> None:
         """Take what has come, a bounded part of it, without waiting."""
-        if self.over:
+        if self.over or self._paused:
             return
         try:
             data = self._received()
@@ -113,7 +131,7 @@ class Line:
                 return
 
     def _readable(self) -> None:
-        if len(self._buffer) <= AT_ONCE or not self._again:
+        if not self._again:  # else what is here is taken first
             self.pump()
 
     def _received(self) -> bytes:
@@ -133,10 +151,10 @@ class Line:
     def _parse(self) -> None:
         self._again = False
         for _ in range(FRAMES_AT_ONCE):
-            if self.over or len(self._buffer) < LENGTHS.size:
+            if self.over or self._paused or len(self._buffer) < LENGTHS.size:
                 return
             head, body = LENGTHS.unpack_from(self._buffer)
-            if head > MOST_HEADER or body > self._most_body:
+            if head > MOST_HEADER or body > self.most_body:
                 self._end(f"it announced a message of {head + body:,} bytes")
                 return
             size = LENGTHS.size + head + body
@@ -169,6 +187,7 @@ class Texts:
         self._before, self._on_text = before, on_text
         self._ends: dict[int, str] = {}
         self._last = 0.0
+        self._paused = False
         self.others: list[int] = []
         for name in ("stdout", "stderr"):
             ours, other = os.pipe()
@@ -195,6 +214,18 @@ class Texts:
                     break
                 left -= got
 
+    def pause(self) -> None:
+        """Read no more for now: whoever writes has to wait."""
+        self._paused = True
+        for fd in self._ends:
+            self._loop.remove_reader(fd)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        for fd in self._ends:
+            self._watch(fd)
+
     def close(self) -> None:
         """Read no more."""
         self.given()
@@ -213,7 +244,7 @@ class Texts:
         self._last = now
 
     def _watch(self, fd: int) -> None:
-        if fd in self._ends:
+        if fd in self._ends and not self._paused:
             self._loop.add_reader(fd, self._readable, fd)
 
     def _read(self, fd: int) -> int:

@@ -30,8 +30,9 @@ AGAIN_S = 1.0
 ASK_S = 60.0
 REASON_S = 0.3
 WATCH_AFTER_S = 0.2
-MOST_VARIABLE = 1 << 30
+MOST_VARIABLE = 1 << 29
 MOST_FILE = 1 << 28
+MOST_BETWEEN = 1 << 20
 
 
 class Cell:
@@ -50,12 +51,13 @@ class LiveShell:
 
     def __init__(self, family: Family, area: str) -> None:
         self._family, self.area = family, area
-        self._line = Line(self._frame, self._cut, most_body=MOST_VARIABLE)
+        self._line = Line(self._frame, self._cut, most_body=family.rules.output_mb * 1_000_000 + MOST_BETWEEN)
         self._texts = Texts(self._line.pump, self._text)
         self.process: Process | None = None
         self._n = 0
         self._cell: Cell | None = None
-        self._between = Outputs(1 << 20, None)
+        self._between = Outputs(MOST_BETWEEN, None)
+        self._abandoned: set[int] = set()
         self._answers: dict[int, asyncio.Future[tuple[said.Answer | said.Kept, bytes]]] = {}
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -70,10 +72,13 @@ class LiveShell:
         """The descriptors that the process is to get."""
         return (self._line.other.fileno(), *self._texts.others)
 
-    def given(self) -> None:
-        """The process has its descriptors."""
+    def settled(self) -> None:
+        """The process has its descriptors, or there will be none."""
         self._line.other.close()
         self._texts.given()
+        if self.process is None:
+            self._line.close()
+            self._texts.close()
 
     async def greeted(self, timeout_s: float, what: str) -> None:
         """Wait for the process to say that it is there. Raises ToolError, which begins with `what`."""
@@ -83,8 +88,6 @@ class LiveShell:
                 raise ProcessLookupError(self.why)
             self.process = Process(self._line.pid, self._family.root, self._died)
         except (TimeoutError, OSError) as error:
-            self._line.close()
-            self._texts.close()
             raise ToolError(f"{what}: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
 
     # what the door offers
@@ -104,6 +107,7 @@ class LiveShell:
             self._begin_with(cell)
             began = time.monotonic()
             self._cell = cell
+            self._listen()
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._family.watch, self)
             try:
                 status, notes = await self._through(cell, code, timeout_s)
@@ -196,8 +200,9 @@ class LiveShell:
     def _begin_with(self, cell: Cell) -> None:
         """Text that came between the cells belongs to this one."""
         for output in self._between.kept():
-            cell.outputs.text(output.name, output.text.encode())
-        self._between = Outputs(1 << 20, None)
+            if output.kind == "stream":
+                cell.outputs.text(output.name, output.text.encode())
+        self._between = Outputs(MOST_BETWEEN, None)
 
     async def _through(self, cell: Cell, code: str, timeout_s: float) -> tuple[Any, list[str]]:
         """Send a cell and wait for its end: status and notes."""
@@ -263,14 +268,21 @@ class LiveShell:
         n = self._n
         answer: asyncio.Future[tuple[said.Answer | said.Kept, bytes]] = asyncio.get_running_loop().create_future()
         self._answers[n] = answer
+        self._listen()
+        most, self._line.most_body = self._line.most_body, MOST_VARIABLE
+        send = asyncio.ensure_future(self._line.send({**header, "n": n}, body, fds))
         try:
             async with asyncio.timeout(ASK_S):
-                await self._line.send({**header, "n": n}, body, fds)
+                await asyncio.shield(send)  # half a message would be the end of the session
                 return await answer
+        except asyncio.CancelledError:
+            self._abandoned.add(n)
+            raise
         except (TimeoutError, OSError) as error:
             self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {ASK_S:g} s")
             raise ToolError(f"the session ended: {self.why}", place="sandbox") from error
         finally:
+            self._line.most_body = most
             self._answers.pop(n, None)
 
     def _must_live(self, what: str) -> None:
@@ -299,6 +311,8 @@ class LiveShell:
             self._cut(message.why)
         elif isinstance(message, said.Hello) and not self._greeted.is_set():
             self._greeted.set()
+        elif isinstance(message, said.Answer | said.Kept) and message.n in self._abandoned:
+            self._abandoned.discard(message.n)
         elif isinstance(message, said.Answer | said.Kept) and message.n in self._answers:
             answer = self._answers.pop(message.n)
             if not answer.done():
@@ -319,8 +333,16 @@ class LiveShell:
         self._check_full()
 
     def _check_full(self) -> None:
-        if self._cell is not None and self._cell.outputs.full:
-            self._cell.halt.set()
+        if self._cell is not None:
+            if self._cell.outputs.full:
+                self._cell.halt.set()
+        elif self._between.full and not self._answers:  # something in the background writes and writes: until the next cell it waits
+            self._line.pause()
+            self._texts.pause()
+
+    def _listen(self) -> None:
+        self._line.resume()
+        self._texts.resume()
 
     # its end
 

@@ -1,0 +1,167 @@
+"""The live shell of one process: the one that has the state wanted, one woken from a checkpoint, or a new one with the cells run again.
+
+Here: the base of Sandbox. Not here: which state belongs to a place (state), what is done in the shell (sandboxed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from llmproc_nb.core.errors import LlmprocError, ToolError
+from llmproc_nb.core.event import CodeRan
+from llmproc_nb.core.sandbox import Checkpoint, SandboxRules, Shell
+from llmproc_nb.core.state import family_of
+
+if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
+    from llmproc_nb.core.tool import Place
+
+FILE = "./"
+STOPPED = ("timed_out", "interrupted")
+ABSENT = "the cell is not in the recording, and no code runs while one answers"
+
+
+class Waking:
+    """`_state` is the seq of the cell whose state the shell has; `_one` is held while it is used."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.family = process, family_of(process)
+        self.family.sandboxes[process.pid] = self
+        self._shell: Shell | None = None
+        self._state: int | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._one = asyncio.Lock()
+
+    @property
+    def rules(self) -> SandboxRules:
+        return self.family.rules
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a session now; else the next cell brings one."""
+        return self._shell is not None and self._shell.alive
+
+    async def close(self) -> None:
+        """End the session of this process; its states stay as far as there are checkpoints or cells to run again."""
+        async with self._one:
+            await self._drop()
+
+    def _owner(self) -> Waking:
+        """The sandbox that has the session: where forks share one, that of the first process."""
+        return self.family.root.sandbox if self.rules.on_fork == "share" else self
+
+    def _here(self, place: Place | None = None) -> CodeRan | None:
+        if self.rules.on_fork == "share":  # there is one session, whoever goes wherever
+            self.family.catch_up()
+            owner = self._owner()
+            return self.family.cells.get(owner._state or 0)
+        node = place.node if place is not None else self.process.head
+        running = self.process.running
+        return self.family.cell_at(self.process, node, call=running.number if place is not None and running is not None else None)
+
+    async def _ready(self, place: Place | None = None) -> tuple[Shell, CodeRan | None, tuple[str, ...]]:
+        """The live session with the state that belongs here, the cell that names the state, and what to say of how it was had."""
+        if self.process.machine.recorded is not None and self.process.machine.recorded.mode == "replay":
+            raise ToolError(ABSENT, place=self.process.name, right="in mode auto, record or live it does")
+        owner, cell = self._owner(), self._here(place)
+        if owner._keeping is not None:
+            await owner._keeping
+        notes: tuple[str, ...] = ()
+        wanted = cell.seq if cell is not None else None
+        if owner._shell is None or not owner._shell.alive or owner._state != wanted:
+            shell, notes = await owner._bring(cell)
+            await owner._drop()
+            owner._shell, owner._state = shell, wanted
+        assert owner._shell is not None
+        return owner._shell, cell, notes
+
+    async def _bring(self, cell: CodeRan | None) -> tuple[Shell, tuple[str, ...]]:
+        """A session with the state after a cell: woken from a checkpoint, or the nearest earlier one with the cells after it run again."""
+        todo = list[CodeRan]()
+        shell: Shell | None = None
+        for one in self.family.chain(cell):
+            checkpoint = await self._checkpoint(one)
+            if checkpoint is not None:
+                with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
+                    shell = await checkpoint.wake()
+                    break
+                self.family.checkpoints.pop(one.seq, None)
+            todo.insert(0, one)
+        if shell is None:
+            shell = await self._fresh()
+        skipped = 0
+        for one in todo:
+            skipped += not await self._again(shell, one)
+        left_out = f", {skipped} of them not: stopped half way then, or given values that are gone" if skipped else ""
+        return shell, (f"the state was made again by running {len(todo)} earlier cells{left_out}",) if todo else ()
+
+    async def _checkpoint(self, cell: CodeRan) -> Checkpoint | None:
+        """A checkpoint of the state after a cell, made from a session that has just this state where there is none."""
+        if self.rules.on_fork == "replay" and cell.pid != self.process.pid:
+            return None
+        found = self.family.checkpoints.get(cell.seq)
+        if found is not None:
+            return found
+        for other in tuple(self.family.sandboxes.values()):
+            if other is self or other._state != cell.seq:
+                continue
+            if other._keeping is not None:  # it may be making just this one
+                await other._keeping
+            if cell.seq not in self.family.checkpoints and other._shell is not None and other._shell.alive and not other._one.locked():
+                async with other._one:
+                    await other._keep(cell, other._shell)
+        return self.family.checkpoints.get(cell.seq)
+
+    async def _fresh(self) -> Shell:
+        shell = await self.family.door.start()
+        if self.rules.variables:
+            given = self.process.machine.find_variables(self.rules.variables)
+            await shell.put({name: self.process.machine.drivers.packed(value, name) for name, value in given.items()})
+        return shell
+
+    async def _again(self, shell: Shell, cell: CodeRan) -> bool:
+        """Have the effect of an earlier cell once more; whether it could be had."""
+        if cell.put:
+            given = self.family.given.get(cell.seq)
+            if given is not None:
+                await put(shell, given)
+            return given is not None
+        if cell.code and cell.status not in STOPPED:
+            await shell.run(cell.code, timeout_s=self.rules.timeout_s)
+        return cell.status not in STOPPED
+
+    async def _ran(self, cell: CodeRan, shell: Shell) -> None:
+        """Take note of a cell that ran, and have a checkpoint made of what it left, while nobody waits for it."""
+        owner = self._owner()
+        if cell.status == "died" or not shell.alive:
+            await owner._drop()
+            return
+        owner._state = cell.seq
+        if self.rules.checkpoints > 0 and self.rules.on_fork != "share":
+            owner._keeping = asyncio.create_task(owner._keep(cell, shell))
+
+    async def _keep(self, cell: CodeRan, shell: Shell) -> None:
+        with suppress(LlmprocError):  # without a checkpoint the cells are run again
+            checkpoint = await shell.keep()
+            if checkpoint is not None:
+                await self.family.add(cell, checkpoint)
+
+    async def _drop(self) -> None:
+        """End the session, if there is one."""
+        if self._keeping is not None:
+            await self._keeping
+        shell, self._shell, self._state, self._keeping = self._shell, None, None, None
+        if shell is not None:
+            await shell.close()
+
+
+async def put(shell: Shell, given: Mapping[str, Any]) -> None:
+    variables = {name: value for name, value in given.items() if not name.startswith(FILE)}
+    if variables:
+        await shell.put(variables)
+    for name, data in given.items():
+        if name.startswith(FILE):
+            await shell.write_file(name.removeprefix(FILE), data)

@@ -154,18 +154,31 @@ def test_it_is_interrupted_and_restarted_for_the_same_client(kernel: tuple[Kerne
     assert said(client, "print('kept' in globals())") == "False\n"
 
 
-def test_what_it_leaves_where_client_and_kernel_meet_is_not_followed(kernel: tuple[KernelManager, Any], folder: Path):
-    """A restart writes there again: a link must not lead the host to another file."""
+def test_where_client_and_kernel_meet_there_is_nothing_but_sockets(kernel: tuple[KernelManager, Any]):
+    """It is a folder of the host: no file fills its disk, no link leads the host to another file."""
     made, client = kernel
-    bait = folder / "bait"
-    bait.write_text("untouched")
-    place = os.path.dirname(made.ip)
-    inside = "/run/kernel" if os.listdir("/run") is not None and "namespaces" in str(made.kernel_spec.metadata) else place
-    said(client, f"import os; os.unlink({inside!r} + '/connection.json'); os.symlink({str(bait)!r}, {inside!r} + '/connection.json')")
-    assert os.path.islink(f"{place}/connection.json")
+    place = Path(made.ip).parent
+    inside = json.loads((place / "connection.json").read_text())["ip"].removesuffix("/k")
+    for attempt in ("open(p + '/file', 'w')", "os.symlink('/etc/passwd', p + '/link')", "os.mkdir(p + '/folder')",
+                    "open(p + '/connection.json', 'a')", "os.link(p + '/connection.json', p + '/again')",
+                    "os.rename('made', p + '/moved')"):  # fmt: skip
+        assert said(client, f"import os; p = {inside!r}; open('made', 'w').close()\n{attempt}") in ("PermissionError", "OSError"), attempt
+    assert said(client, "os.makedirs('a/b'); os.rename('made', 'a/b/made'); os.symlink('a', 'c'); print(os.listdir('c/b'))") == "['made']\n"
+    assert sorted(path.name for path in place.iterdir()) == ["connection.json", *(f"k-{number}" for number in range(1, 6))]
+    assert said(client, f"os.unlink({inside!r} + '/connection.json')") == ""
     made.restart_kernel()
     client.wait_for_ready(timeout=60)
-    assert bait.read_text() == "untouched"
+    assert said(client, "print('again')") == "again\n"
+
+
+def test_a_kernel_that_floods_that_place_with_sockets_is_ended(kernel: tuple[KernelManager, Any]):
+    made, client = kernel
+    inside = json.loads((Path(made.ip).parent / "connection.json").read_text())["ip"]
+    client.execute(f"import socket\nfor n in range(200): socket.socket(socket.AF_UNIX).bind({inside!r} + f'{{n}}x')")
+    until = time.monotonic() + 20
+    while made.is_alive() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not made.is_alive()
 
 
 def test_a_shut_down_kernel_leaves_nothing(folder: Path):

@@ -1,14 +1,13 @@
-"""Confinement: how a fresh process becomes the first of a family, and how a session gives up what it still could do.
+"""Confinement: how a fresh process becomes the keeper of a family, which is confined as all that is forked from it will be.
 
-Here: the order of the steps, for each tier. Not here: the file system view (view), system call lists (seccomp), Landlock's rules
-(landlock). Every step that fails is a Refused; nothing is ever left out because it could not be had.
+Here: the order of the steps, for each tier. Not here: the file system view (view), Landlock's rules (landlock), what each session gives
+up besides (settle). Every step that fails is a Refused; nothing is ever left out because it could not be had.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import resource
 import select
 import signal
 import socket
@@ -17,30 +16,16 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside import landlock, linux, relay, seccomp, view
+from llmproc_nb.inside import landlock, linux, relay, view
+from llmproc_nb.inside.confined import FIRST_UID, NOW, map_ids
 from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
+from llmproc_nb.inside.settle import part as part
+from llmproc_nb.inside.settle import settle as settle
 
-INSIDE_ID = 1000
-FIRST_UID = 0x70000000
-"""Where root starts a family, its processes run as this uid plus a pid: one that nothing else on the machine has."""
-SPARE = 512
-"""Processes beyond those of the code: frozen copies and forks of a session are counted with it."""
-MB = 1024 * 1024
 FAMILY = linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWCGROUP
 BELOW = {"user": 2000, "mnt": 2000, "net": 0, "pid": 0, "ipc": 0, "uts": 0, "cgroup": 0, "time": 0}
 """How many namespaces may be made inside a family: those that forked sessions need, no others."""
-
-
-class _State:
-    """What this process already is: forks of a session settle again, and cannot see it from outside."""
-
-    tier = ""
-    areas = ""
-    limited = False
-    filtered = False
-    origin = ""
-    relay = 0
 
 
 def found() -> dict[str, str]:
@@ -71,7 +56,7 @@ def _tried(tier: str) -> str:
 def _settled_once() -> None:
     area = f"{areas()}/try"
     make_area(area)
-    rules = Rules(tier=_State.tier)
+    rules = Rules(tier=NOW.tier)
     mount = attach(area)
     if (child := os.fork()) == 0:
         try:
@@ -119,14 +104,7 @@ def _leave_pids(root: bool, owner: int) -> None:
         return linux.unshare(linux.NEWPID)
     group = os.getgid()
     linux.unshare(linux.NEWUSER | linux.NEWPID)
-    return _map_ids(owner, group)
-
-
-def _map_ids(user: int, group: int) -> None:
-    """In a new user namespace: be uid and gid 1000, and let no other id exist."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{INSIDE_ID} {user} 1"), ("gid_map", f"{INSIDE_ID} {group} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
-            file.write(text)
+    return map_ids(owner, group)
 
 
 def _keep(rules: Rules, owner: int, writing: int, main: Callable[[], object]) -> NoReturn:
@@ -154,11 +132,11 @@ def _become_keeper(rules: Rules, owner: int) -> None:
     os.umask(0o077)
     if rules.tier == "namespaces":
         _into_namespaces(rules, owner)
-        _State.areas = view.AREAS
+        NOW.areas = view.AREAS
     else:
-        _State.areas = os.path.join(rules.folder, "areas")
+        NOW.areas = os.path.join(rules.folder, "areas")
         _own_folder(rules, owner)
-    _State.tier = rules.tier
+    NOW.tier = rules.tier
     if sys.platform == "linux":
         linux.prctl(linux.DUMPABLE, 1)  # else its own files in /proc are not its own
         linux.prctl(linux.PDEATHSIG, signal.SIGKILL)  # a change of ids clears it, so it comes after
@@ -169,7 +147,7 @@ def _become_keeper(rules: Rules, owner: int) -> None:
     if rules.tier == "landlock":
         landlock.confine(rules, rules.folder, keeper=True)
     if rules.relay:
-        _State.relay = relay.start(view.RELAY)
+        NOW.relay = relay.start(view.RELAY)
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:
@@ -184,7 +162,7 @@ def _into_namespaces(rules: Rules, owner: int) -> None:
     if owner >= FIRST_UID:
         _drop_root(owner)
         linux.unshare(linux.NEWUSER | linux.NEWNS)
-        _map_ids(owner, owner)
+        map_ids(owner, owner)
     for kind, count in BELOW.items():
         if os.path.exists(path := f"/proc/sys/user/max_{kind}_namespaces"):
             with open(path, "w", encoding="utf-8") as file:
@@ -203,7 +181,7 @@ def _own_folder(rules: Rules, owner: int) -> None:
     """Tiers without a file system of their own: the areas are a folder of the host."""
     if rules.relay:
         raise Refused("hosts can only be allowed in the tier namespaces: without a network of its own nothing keeps to a list of names")
-    os.mkdir(_State.areas, 0o700)
+    os.mkdir(NOW.areas, 0o700)
     if rules.tier == "landlock" and os.getuid() == 0:
         give(owner, rules.folder, *_given(rules))
         landlock.drop_root(owner, rules)
@@ -275,28 +253,17 @@ def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...]) -> NoRet
 
 def areas() -> str:
     """In the keeper: the folder that holds the areas."""
-    return _State.areas
+    return NOW.areas
 
 
 def proc() -> str:
     """In the keeper: a /proc that shows every process of the family; the one at /proc hides sessions from each other."""
-    return view.PROC if _State.tier == "namespaces" else "/proc"
+    return view.PROC if NOW.tier == "namespaces" else "/proc"
 
 
 def own() -> set[int]:
     """In the keeper: the pids of trusted processes beside it, which are no session's."""
-    return {_State.relay} - {0}
-
-
-def part() -> None:
-    """In a session of which a fork goes on beside it: from here on neither can signal the other or look into it.
-
-    What the session has started before is not parted. Raises Refused where that was done too often.
-    """
-    try:
-        landlock.part(needed=False)
-    except OSError as error:
-        raise Refused(f"a session and its fork cannot be parted: {error}") from None
+    return {NOW.relay} - {0}
 
 
 def make_area(area: str) -> None:
@@ -307,101 +274,4 @@ def make_area(area: str) -> None:
 
 def attach(area: str) -> int | None:
     """In the keeper: a detached mount of an area; None in tiers where an area is used by its path."""
-    return linux.detached(area) if _State.tier == "namespaces" else None
-
-
-def settle(mount: int | None, area: str, rules: Rules, *, forks: bool = True) -> str:
-    """In a new session, forked from the keeper or from another session: take the area, give up everything else. Gives the area's path.
-
-    Without `forks` it can never take another one. Raises Refused.
-    """
-    try:
-        if mount is not None:
-            area = _take(mount)
-        if not _State.limited:
-            _limit(rules)
-        _enter_area(area)
-        if rules.tier != "process":
-            _seal(rules, area, forks)
-    except OSError as error:
-        raise Refused(f"tier {rules.tier}: a session cannot be confined: {error}") from None
-    _State.origin = area
-    return area
-
-
-def _take(mount: int) -> str:
-    """A mount namespace of its own, in which the area lies over everything that the keeper or another session has there."""
-    linux.prctl(linux.DUMPABLE, 1)
-    linux.unshare(seccomp.FORK)
-    _map_ids(INSIDE_ID, INSIDE_ID)
-    linux.attach(mount, view.AGENT)
-    os.close(mount)
-    linux.drop_capabilities()
-    return view.AGENT
-
-
-def _enter_area(area: str) -> None:
-    """Be in the new area where it was in the old one."""
-    old = _State.origin
-    try:
-        within = os.path.relpath(os.getcwd(), old) if old else "work"
-    except OSError:
-        within = "work"
-    inside = os.path.join(area, within)
-    os.chdir(inside if not within.startswith("..") and os.path.isdir(inside) else os.path.join(area, "work"))
-    os.environ.update(HOME=f"{area}/home", TMPDIR=f"{area}/tmp")
-
-
-def _limit(rules: Rules) -> None:
-    """Limits that only go down; what is there already stays where it is lower."""
-    wanted = {
-        resource.RLIMIT_AS: rules.memory_mb * MB + _mapped(),
-        resource.RLIMIT_CPU: rules.cpu_s,
-        resource.RLIMIT_NPROC: rules.processes + SPARE,
-        resource.RLIMIT_FSIZE: rules.disk_mb * MB,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 1024,
-        resource.RLIMIT_MEMLOCK: 64 * MB,
-    }
-    if rules.tier == "process" or (rules.tier == "landlock" and os.getuid() < FIRST_UID):
-        wanted[resource.RLIMIT_NPROC] += _running()
-    for kind, value in wanted.items():
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
-    _State.limited = True
-
-
-def _mapped() -> int:
-    """Bytes of addresses that the process has already: libraries that are loaded shall not count as what its code takes."""
-    try:
-        with open("/proc/self/statm", encoding="utf-8") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
-
-
-def _running() -> int:
-    """How many tasks this user has already, where the kernel counts them together with a sandbox's."""
-    count, user = 0, os.getuid()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
-        try:
-            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == user:
-                count += len(os.listdir(f"/proc/{name}/task"))
-        except OSError:  # ended meanwhile
-            continue
-    return count
-
-
-def _seal(rules: Rules, area: str, forks: bool) -> None:
-    linux.prctl(linux.NO_NEW_PRIVS, 1)
-    first = not _State.filtered
-    apart = rules.tier == "namespaces"
-    if not apart and first:
-        landlock.confine(rules, _State.areas)
-    else:
-        landlock.part(needed=not apart)
-    if first:
-        seccomp.confine(forks=forks and apart, apart=apart)
-        _State.filtered = True
-    linux.prctl(linux.DUMPABLE, 0)
+    return linux.detached(area) if NOW.tier == "namespaces" else None

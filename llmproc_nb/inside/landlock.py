@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 
 from llmproc_nb.inside import linux, view
 from llmproc_nb.inside.rules import Refused, Rules
@@ -17,6 +18,8 @@ NEEDED = 6
 """The version that keeps signals and abstract sockets inside (Linux 6.12)."""
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 MAKE_DEVICES = 1 << 6 | 1 << 11
+REMOVE_FILE, MAKE_SOCK, REFER = 1 << 5, 1 << 9, 1 << 13
+MAKE_OTHERS = 1 << 7 | 1 << 8 | 1 << 10 | 1 << 12
 ALL = (1 << 16) - 1
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
 READ = EXECUTE | READ_FILE | READ_DIR
@@ -72,19 +75,41 @@ def confine(rules: Rules, folder: str, *, keeper: bool = False) -> None:
         _allow(ruleset, path, READ)
     for name in view.DEVICES:
         _allow(ruleset, f"/dev/{name}", READ_FILE | WRITE_FILE)
-    for path in (folder, *rules.writable, *([rules.sockets] if rules.sockets else [])):
+    for path in (folder, *rules.writable):
         _allow(ruleset, path, WRITE)
+    if rules.sockets:
+        _allow(ruleset, rules.sockets, WRITE if keeper else READ | MAKE_SOCK | REMOVE_FILE)
     port = _Port(TCP_BIND, 0)  # a port the kernel chooses
     linux.syscall("landlock_add_rule", ruleset, 2, ctypes.byref(port), 0)
     _restrict(ruleset)
 
 
-def part(*, needed: bool) -> None:
-    """A layer of its own: from here on this process can signal nobody who is there already and not below it, nor look into them."""
-    if version() < NEEDED and not needed:
+def only_sockets(elsewhere: Iterable[str]) -> None:
+    """Make and write nothing but in these places; sockets can be made, and files removed, wherever else that is possible. And `part`.
+
+    Where client and kernel meet is a folder of the host's disk, which nothing limits.
+    """
+    if version() >= 3:
+        kinds = WRITE_FILE | TRUNCATE | REFER | MAKE_OTHERS
+        ruleset = _made(_Ruleset(kinds, 0, APART if version() >= NEEDED else 0))
+        for path in elsewhere:
+            _allow(ruleset, path, kinds)
+        _restrict(ruleset)
+
+
+def part(*, files: bool) -> None:
+    """A layer of its own: from here on this process can signal nobody who is there already and not below it, nor look into them.
+
+    `files`: there is a layer with rules for files. Then one that does not speak of it forbids to move files between folders; but where
+    there is none, one that does forbids to take a mount.
+    """
+    if version() < NEEDED and not files:
         return
     try:
-        _restrict(_made(_Ruleset(0, 0, APART)))
+        ruleset = _made(_Ruleset(REFER if files else 0, 0, APART))
+        if files:
+            _allow(ruleset, "/", REFER)
+        _restrict(ruleset)
     except OSError as error:
         if error.errno != errno.E2BIG:
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 
 from llmproc_nb.inside import confine, linux
@@ -19,6 +20,9 @@ REFUSED = 125
 """The exit status where the confinement cannot be had; the reason is on stderr."""
 
 
+WATCH_S = 1.0
+MOST_SOCKETS = 100
+LAID, LAID_BYTES = 4, 1 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,11 +56,37 @@ def _run(rules: Rules, command: list[str], tell: int) -> None:
     os.closerange(2 if tell == 2 else tell, 1024)
     for number in FORWARDED:
         signal.signal(number, lambda number, _: os.killpg(child, number))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     while True:
-        ended, status = os.wait()
-        if ended == child:
+        signal.sigtimedwait([signal.SIGCHLD], WATCH_S)
+        if rules.sockets and _misused(rules.sockets_inside):
+            print(f"the kernel made files, or more than {MOST_SOCKETS} sockets, where its clients meet it; it was ended", file=sys.stderr)
+            os.kill(child, signal.SIGKILL)
+        while (reaped := _reaped()) is not None:
+            ended, status = reaped
+            if ended != child:
+                continue
             code = os.waitstatus_to_exitcode(status)
             raise SystemExit(code if code >= 0 else 128 - code)
+
+
+def _misused(folder: str) -> bool:
+    """Whether there is more than sockets and what the host laid there, where nothing limits the disk."""
+    found = []
+    for name in os.listdir(folder):
+        try:
+            found.append(os.lstat(os.path.join(folder, name)))
+        except FileNotFoundError:
+            continue
+    others = [kind.st_size for kind in found if not stat.S_ISSOCK(kind.st_mode)]
+    return len(found) > MOST_SOCKETS or len(others) > LAID or sum(others) > LAID_BYTES
+
+
+def _reaped() -> tuple[int, int] | None:
+    """A process that has ended and its status, if there is one."""
+    ended, status = os.waitpid(-1, os.WNOHANG)
+    return (ended, status) if ended else None
 
 
 def _become(mount: int | None, area: str, rules: Rules, command: list[str], tell: int, keeper: int) -> None:

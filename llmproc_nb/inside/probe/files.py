@@ -60,13 +60,24 @@ def _baits_in_memory() -> int | None:
 def folders(tried: Tried, facts: Facts) -> None:
     area = os.path.dirname(os.path.realpath(os.environ["HOME"]))
     for folder in (os.getcwd(), os.environ["HOME"], tempfile.gettempdir()):
-        make(folder)
+        _make_and_move(folder)
         tried.holds("its own folder can be written", os.path.realpath(folder).startswith(area), folder)
     for folder in sorted(
         {"/", *(f"/{name}" for name in names("/")), "/var/lib", "/run/lock", "/dev/mqueue", facts["home"], facts["folder"]}
     ):
         if not os.path.realpath(folder).startswith(area):
             tried.refused(f"write in {folder}", make, folder)
+
+
+def _make_and_move(folder: str) -> None:
+    """What must work in one's own folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as inner:
+        for name in ("one", "two"):
+            os.mkdir(os.path.join(inner, name))
+        with open(os.path.join(inner, "one", "file"), "w", encoding="utf-8") as file:
+            file.write("x")
+        os.rename(os.path.join(inner, "one", "file"), os.path.join(inner, "two", "file"))
+        os.link(os.path.join(inner, "two", "file"), os.path.join(inner, "one", "again"))
 
 
 @attempts

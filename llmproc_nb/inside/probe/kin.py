@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from llmproc_nb.inside.probe.files import _make_and_move
 from llmproc_nb.inside.probe.processes import _squeeze
 from llmproc_nb.inside.probe.tried import SEIZE, Facts, Tried, attempts, call, names, open_to, read
 
@@ -12,6 +13,7 @@ from llmproc_nb.inside.probe.tried import SEIZE, Facts, Tried, attempts, call, n
 @attempts
 def kin_files(tried: Tried, facts: Facts) -> None:
     marker = facts["marker"]
+    _make_and_move(os.getcwd())
     tried.refused(f"read {marker}", read, marker)
     for pid in facts["siblings"]:
         for folder in (

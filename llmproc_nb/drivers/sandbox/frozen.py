@@ -93,6 +93,6 @@ class Frozen:
         elif isinstance(message, said.Size):
             self.memory_mb = message.mb
         elif isinstance(message, said.Ended):
-            self._family.tell(message.pid, message.how)
+            self._family.reasons.tell(message.pid, message.how)
         else:
             self._over("it sent what was not asked for")

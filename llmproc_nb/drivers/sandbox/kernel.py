@@ -20,8 +20,8 @@ from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.drivers.sandbox import bycode
 from llmproc_nb.drivers.sandbox.files import program_files, relative
+from llmproc_nb.drivers.sandbox.messages import find_spec, next_message, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
-from llmproc_nb.drivers.sandbox.said import Shown
 
 START_S = 60.0
 GRACE_S = 5.0
@@ -31,7 +31,6 @@ ASK_S = 60.0
 BEAT_S = 0.2
 QUIET_S = 1.0
 MOST_ANSWER = 1 << 30
-KINDS = {"display_data", "update_display_data", "execute_result", "error"}
 
 
 class KernelDoor:
@@ -76,7 +75,7 @@ class KernelShell:
     async def begin(self) -> None:
         """Start the kernel and wait until it answers. Raises ToolError."""
         client = await asyncio.to_thread(import_module, "jupyter_client")
-        spec = await asyncio.to_thread(_spec, self._rules.kernel)
+        spec = await asyncio.to_thread(find_spec, self._rules.kernel)
         self._language = str(spec.language).lower()
         rules = self._rules
         given = {"tier": rules.tier, "memory_mb": rules.memory_mb, "disk_mb": rules.disk_mb, "cpu_s": rules.cpu_s}
@@ -102,9 +101,9 @@ class KernelShell:
             if not await self._kernel.is_alive():
                 raise RuntimeError("its process ended")
             self._client.kernel_info()
-            answered = answered or await _message(self._client.get_shell_msg, BEAT_S) is not None
-            heard = heard or await _message(self._client.get_iopub_msg, BEAT_S) is not None
-        while await _message(self._client.get_shell_msg, 0.05) is not None:
+            answered = answered or await next_message(self._client.get_shell_msg, BEAT_S) is not None
+            heard = heard or await next_message(self._client.get_iopub_msg, BEAT_S) is not None
+        while await next_message(self._client.get_shell_msg, 0.05) is not None:
             continue
 
     @property
@@ -167,7 +166,7 @@ class KernelShell:
         status, reply = "ok", asyncio.ensure_future(self._replied(request))
         try:
             while True:
-                message = await _message(self._client.get_iopub_msg, QUIET_S)
+                message = await next_message(self._client.get_iopub_msg, QUIET_S)
                 if message is None and reply.done():
                     return status
                 if message is None or message.get("parent_header", {}).get("msg_id") != request:
@@ -178,13 +177,13 @@ class KernelShell:
                 if kind == "error":
                     status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
                 with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # it is no such message
-                    _take(outputs, kind, content)
+                    take(outputs, kind, content)
         finally:
             reply.cancel()
 
     async def _replied(self, request: str) -> None:
         while True:
-            message = await _message(self._client.get_shell_msg, QUIET_S)
+            message = await next_message(self._client.get_shell_msg, QUIET_S)
             if message is not None and message.get("parent_header", {}).get("msg_id") == request:
                 return
 
@@ -270,41 +269,3 @@ class KernelShell:
             client.stop_channels()
         if kernel is not None and kernel.has_kernel:
             await kernel.shutdown_kernel(now=True)
-
-
-def _spec(name: str) -> Any:
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    try:
-        return KernelSpecManager().get_kernel_spec(name)
-    except NoSuchKernel as error:
-        known = ", ".join(sorted(KernelSpecManager().find_kernel_specs())) or "none"
-        raise ToolError(f"there is no kernel {name}", place="[sandbox] kernel", right=f"there are: {known}") from error
-
-
-async def _message(get: Any, timeout_s: float) -> dict[str, Any] | None:
-    """The next message; None where none came, or none that can be read."""
-    from queue import Empty
-
-    try:
-        found: dict[str, Any] = await get(timeout=timeout_s)
-        return found
-    except (Empty, ValueError, TypeError, KeyError):
-        return None
-
-
-def _take(outputs: Outputs, kind: str, content: dict[str, Any]) -> None:
-    """An output of a kernel, as one of the cell's."""
-    if kind == "stream" and content["name"] in ("stdout", "stderr"):
-        outputs.text(content["name"], content["text"].encode("utf-8", "replace"))
-    elif kind == "clear_output":
-        outputs.clear(wait=bool(content.get("wait")))
-    elif kind == "error":
-        shown = {"name": content["ename"], "text": content["evalue"], "trace": content["traceback"]}
-        outputs.shown(Shown(kind="error"), msgspec.json.encode(shown))
-    elif kind in KINDS:
-        name = str(content.get("transient", {}).get("display_id") or "")[:200]
-        said = Shown(
-            kind="execute_result" if kind == "execute_result" else "display_data", display_id=name, update=kind.startswith("update")
-        )
-        outputs.shown(said, msgspec.json.encode(content["data"]))

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran
+from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran
 from llmproc_nb.drivers.sandbox import said
-from llmproc_nb.drivers.sandbox.files import relative
-from llmproc_nb.drivers.sandbox.line import Line, Texts
+from llmproc_nb.drivers.sandbox.answers import Answers, Given
+from llmproc_nb.drivers.sandbox.line import Line
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.process import Process
+from llmproc_nb.drivers.sandbox.questions import Questions
+from llmproc_nb.drivers.sandbox.texts import Texts
 
 if TYPE_CHECKING:
     from llmproc_nb.drivers.sandbox.family import Family
@@ -31,7 +31,6 @@ ASK_S = 60.0
 REASON_S = 0.3
 WATCH_AFTER_S = 0.2
 MOST_VARIABLE = 1 << 29
-MOST_FILE = 1 << 28
 MOST_BETWEEN = 1 << 20
 
 
@@ -46,7 +45,7 @@ class Cell:
         self.asked = False
 
 
-class LiveShell:
+class LiveShell(Questions):
     """A session. It implements the door's Shell."""
 
     def __init__(self, family: Family, area: str) -> None:
@@ -57,8 +56,7 @@ class LiveShell:
         self._n = 0
         self._cell: Cell | None = None
         self._between = Outputs(MOST_BETWEEN, None)
-        self._abandoned: set[int] = set()
-        self._answers: dict[int, asyncio.Future[tuple[said.Answer | said.Kept, bytes]]] = {}
+        self._answers: Answers[tuple[said.Answer | said.Kept, bytes]] = Answers()
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._closed = self._parted = False
@@ -141,48 +139,12 @@ class LiveShell:
             self._parted = False
             return await self._family.keep(self)
 
-    async def put(self, variables: Mapping[str, bytes | Any]) -> None:
-        """Set variables."""
-        for name, value in variables.items():
-            if not name.isidentifier():
-                raise ToolError(f"{name!r} is no name for a variable", place="sandbox")
-            if isinstance(value, bytes):
-                await self._ask({"op": "put", "name": name, "kind": "frame"}, value)
-            else:
-                await self._ask({"op": "put", "name": name, "kind": "json"}, _json(name, value))
-
-    async def get(self, name: str) -> bytes | Any:
-        """A variable."""
-        answer, body = await self._ask({"op": "get", "name": name})
-        if answer.kind == "frame":
-            return body
-        try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
-
     async def part(self) -> None:
         """Have the session give up what it could still do to a copy of it that lives beside it now; not while it runs a cell."""
         if self.alive and not self._parted and not self._lock.locked():
             self._parted = True
             with contextlib.suppress(ToolError):  # it has gone, or has parted as often as can be
                 await self._ask({"op": "part"})
-
-    async def look(self) -> Look:
-        """What there is."""
-        _, body = await self._ask({"op": "look"})
-        try:
-            return said.read_look(body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ToolError("the session gave something that is no list of what it has", place="sandbox") from error
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Write a file."""
-        await self._ask({"op": "write_file", "path": relative(path)}, data)
-
-    async def read_file(self, path: str) -> bytes:
-        """Read a file."""
-        return (await self._ask({"op": "read_file", "path": relative(path), "most": MOST_FILE}))[1]
 
     async def close(self) -> None:
         """End the session and what it started."""
@@ -232,8 +194,8 @@ class LiveShell:
             notes = [f"Not all output is here: {cell.outputs.full}."]
         if cell.done is not None:
             return ("interrupted" if cell.asked else cell.done.status), notes
-        reason = await self._family.reason(self, REASON_S)
-        self.why = reason or self.why
+        if self.process is not None:
+            self.why = await self._family.reasons.of(self.process.inner_pid, REASON_S) or self.why
         return "died", [*notes, f"The session ended with this cell: {self.why}."]
 
     async def _stop(self, cell: Cell) -> None:
@@ -264,26 +226,19 @@ class LiveShell:
 
     async def request(self, header: dict[str, Any], body: bytes = b"", fds: tuple[int, ...] = ()) -> tuple[said.Answer | said.Kept, bytes]:
         """Ask the process and wait for its answer. Raises ToolError where none comes."""
-        self._n += 1
-        n = self._n
-        answer: asyncio.Future[tuple[said.Answer | said.Kept, bytes]] = asyncio.get_running_loop().create_future()
-        self._answers[n] = answer
-        self._listen()
         most, self._line.most_body = self._line.most_body, MOST_VARIABLE
-        send = asyncio.ensure_future(self._line.send({**header, "n": n}, body, fds))
         try:
-            async with asyncio.timeout(ASK_S):
-                await asyncio.shield(send)  # half a message would be the end of the session
-                return await answer
-        except asyncio.CancelledError:
-            self._abandoned.add(n)
-            raise
+            with self._answers.question() as (n, answer):
+                self._listen()
+                send = asyncio.ensure_future(self._line.send({**header, "n": n}, body, fds))
+                async with asyncio.timeout(ASK_S):
+                    await asyncio.shield(send)  # half a message would be the end of the session
+                    return await answer
         except (TimeoutError, OSError) as error:
             self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {ASK_S:g} s")
             raise ToolError(f"the session ended: {self.why}", place="sandbox") from error
         finally:
             self._line.most_body = most
-            self._answers.pop(n, None)
 
     def _must_live(self, what: str) -> None:
         if not self.alive:
@@ -312,13 +267,7 @@ class LiveShell:
             self._cut(message.why)
         elif isinstance(message, said.Hello) and not self._greeted.is_set():
             self._greeted.set()
-        elif isinstance(message, said.Answer | said.Kept) and message.n in self._abandoned:
-            self._abandoned.discard(message.n)
-        elif isinstance(message, said.Answer | said.Kept) and message.n in self._answers:
-            answer = self._answers.pop(message.n)
-            if not answer.done():
-                answer.set_result((message, body))
-        else:
+        elif not isinstance(message, said.Answer | said.Kept) or self._answers.give(message.n, (message, body)) is Given.UNASKED:
             raise ValueError(f"{type(message).__name__.lower()} was not asked for")
 
     def _done(self, message: said.Done) -> None:
@@ -371,10 +320,7 @@ class LiveShell:
         self._texts.close()
         if self._cell is not None:
             self._cell.over.set()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(ConnectionResetError(self.why))
-        self._answers.clear()
+        self._answers.fail(self.why)
         self._family.left(self)
 
 
@@ -388,10 +334,3 @@ async def _first(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> 
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def _json(name: str, value: Any) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ToolError(f"{name} is no plain JSON data: {error}", place="sandbox") from error

@@ -1,0 +1,51 @@
+"""Messages of other kernels, read as outputs of a cell; and the kernelspecs that there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.said import Shown
+
+KINDS = {"display_data", "update_display_data", "execute_result"}
+
+
+def find_spec(name: str) -> Any:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        return KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel as error:
+        known = ", ".join(sorted(KernelSpecManager().find_kernel_specs())) or "none"
+        raise ToolError(f"there is no kernel {name}", place="[sandbox] kernel", right=f"there are: {known}") from error
+
+
+async def next_message(get: Any, timeout_s: float) -> dict[str, Any] | None:
+    """The next message; None where none came, or none that can be read."""
+    from queue import Empty
+
+    try:
+        found: dict[str, Any] = await get(timeout=timeout_s)
+        return found
+    except (Empty, ValueError, TypeError, KeyError):
+        return None
+
+
+def take(outputs: Outputs, kind: str, content: dict[str, Any]) -> None:
+    """An output of a kernel, as one of the cell's."""
+    if kind == "stream" and content["name"] in ("stdout", "stderr"):
+        outputs.text(content["name"], content["text"].encode("utf-8", "replace"))
+    elif kind == "clear_output":
+        outputs.clear(wait=bool(content.get("wait")))
+    elif kind == "error":
+        shown = {"name": content["ename"], "text": content["evalue"], "trace": content["traceback"]}
+        outputs.shown(Shown(kind="error"), msgspec.json.encode(shown))
+    elif kind in KINDS:
+        name = str(content.get("transient", {}).get("display_id") or "")[:200]
+        said = Shown(
+            kind="execute_result" if kind == "execute_result" else "display_data", display_id=name, update=kind.startswith("update")
+        )
+        outputs.shown(said, msgspec.json.encode(content["data"]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kernels import Kernel, Ran, ok
+
+from llmproc_nb import Program, new_machine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
 
@@ -73,3 +76,14 @@ def test_a_recorded_notebook_replays_without_a_sandbox_and_auto_goes_on_with_one
 
 def _shown(ran: Ran) -> list[Any]:
     return [(kind, content.get("data", content.get("text"))) for kind, content in ran.outputs]
+
+
+def test_a_closed_machine_leaves_nothing_waiting() -> None:
+    def used() -> int:
+        made = new_machine()
+        process = Program(name="scout", provider="scripted", model="m", script=({"say": "x"},), tools=("run_python",)).start(machine=made)
+        process.sandbox.run("x = 1")
+        made.close()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert used() == used() == used()

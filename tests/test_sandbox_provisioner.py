@@ -199,3 +199,14 @@ def test_a_kernel_that_cannot_be_confined_is_not_started(folder: Path):
     with pytest.raises(PersonError, match=r"a sandbox of tier namespaces cannot be had here: .*does not see the whole machine"):
         made.start_kernel()
     assert not made.is_alive()
+
+
+def test_a_host_with_very_many_open_files_can_start_one(folder: Path):
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        manager = KernelManager(kernel_name="llmproc-sandbox", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(SPEC.parent)]))
+        manager.start_kernel()
+        manager.shutdown_kernel(now=True)
+    finally:
+        for fd in opened:
+            os.close(fd)

@@ -127,6 +127,10 @@ class Drivers(Protocol):
         happened."""
         ...
 
+    async def close(self) -> None:
+        """Give back what is kept ready for processes to come. Called on the owner loop, last."""
+        ...
+
     def packed(self, value: Any, name: str) -> Any:
         """A value that goes into a sandbox: a frame as the bytes of an Arrow stream, plain data as it is. Raises ToolError."""
         ...

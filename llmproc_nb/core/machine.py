@@ -357,11 +357,8 @@ class Machine:
             call.settle(CLOSE_GRACE_S)
         faults = []
         sandboxes = (family.close() for family in tuple(self.families.values()))
-        for close in (
-            *sandboxes,
-            *(servers.close() for servers in self.servers),
-            *(provider.close() for provider in self._providers.values()),
-        ):
+        others = (*(servers.close() for servers in self.servers), *(provider.close() for provider in self._providers.values()))
+        for close in (*sandboxes, *others, self.drivers.close()):
             try:
                 self.owner.wait(close, CLOSE_S)
             except Exception as error:  # foreign code: the others and the store must be given back all the same

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -142,6 +143,12 @@ class LateDrivers:
     async def proof(self, program: Program) -> list[tuple[str, bool | None, str, str]]:
         rules = program.sandbox or SandboxRules()
         return await load(f"{HERE}.sandbox:proof")(rules, base_dir=Path(program.base_dir), environ=self._environ())  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        """End the sandboxes that wait for somebody, if there are any."""
+        module = sys.modules.get(f"{HERE}.sandbox.pool")
+        if module is not None:
+            await module.pool().close()
 
     def packed(self, value: Any, name: str) -> Any:
         return load(f"{HERE}.arrow:packed")(value, name)

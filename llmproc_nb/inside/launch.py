@@ -53,7 +53,7 @@ def _run(rules: Rules, command: list[str], tell: int) -> None:
     keeper = os.getpid()
     if (child := os.fork()) == 0:
         _become(mount, area, rules, command, tell, keeper)
-    os.closerange(2 if tell == 2 else tell, 1024)
+    os.closerange(2 if tell == 2 else tell, 1 << 20)
     for number in FORWARDED:
         signal.signal(number, lambda number, _: os.killpg(child, number))
     signal.signal(signal.SIGCHLD, lambda *_: None)

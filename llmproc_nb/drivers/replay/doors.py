@@ -50,6 +50,9 @@ class LoggedDrivers:
     async def proof(self, program: Program) -> list[tuple[str, bool | None, str, str]]:
         raise LogError("no code runs when a log is run again")
 
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
     def packed(self, value: Any, name: str) -> Any:
         return value
 

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
+END_S = 1.0
 T = TypeVar("T")
 Job: TypeAlias = tuple[contextvars.Context, Future[Any], Callable[[], Any]]
 
@@ -24,6 +25,7 @@ class OwnerLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident: int | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
         self.workers = Workers()
         self._lock = threading.Lock()
@@ -47,7 +49,8 @@ class OwnerLoop:
             loop.run_forever()
             loop.close()
 
-        threading.Thread(target=main, name="llmproc-owner", daemon=True).start()
+        self._thread = threading.Thread(target=main, name="llmproc-owner", daemon=True)
+        self._thread.start()
         ready.wait()
         self._loop, self._pid = loop, os.getpid()
 
@@ -69,10 +72,14 @@ class OwnerLoop:
             future.cancel()
 
     def close(self) -> None:
+        """Stop, and give back what the loop has."""
         with self._lock:
-            if self._loop is not None and not self._loop.is_closed():
+            running = self._loop is not None and not self._loop.is_closed() and self._pid == os.getpid()
+            if self._loop is not None and running:
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop = None
+        if running and self._thread is not None and not self.is_here():
+            self._thread.join(END_S)
 
 
 class Workers:

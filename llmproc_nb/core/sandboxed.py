@@ -126,7 +126,13 @@ class Sandbox(Waking):
             return
         async with self._turn():
             shell, cell, notes = await self._ready()
-            await put(shell, given)
+            whole = False
+            try:
+                await put(shell, given)
+                whole = True
+            finally:
+                if not whole:  # some of it may be there, of which the log knows nothing
+                    await self._owner()._drop()
             event = self._write(Ran(status="ok", notes=notes), code, cell.seq if cell else None, None, put=tuple(given))
             self.family.given[event.seq] = given
             await self._ran(event, shell)
@@ -212,6 +218,8 @@ def end_sandbox(process: Process) -> None:
         return
     sandbox = family.sandboxes.pop(process.pid, None)
     alive = any(one.alive and root_of(one) is family.root for one in tuple(machine.processes.values()))
+    if alive and family.rules.on_fork == "share":  # the session is not its alone
+        return
     closing = sandbox.close() if alive and sandbox is not None else None if alive else family.close()
     if closing is not None:
         asyncio.run_coroutine_threadsafe(closing, machine.owner.loop)

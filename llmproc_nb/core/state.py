@@ -62,6 +62,15 @@ class Family:
                 self._stands_for[event.node] = event.before
             self._seen += 1
 
+    def latest(self) -> CodeRan | None:
+        """The cell whose state the one session has that all share."""
+        self.catch_up()
+        return self._state_of(next(reversed(self.cells.values()))) if self.cells else None
+
+    def _state_of(self, event: CodeRan) -> CodeRan | None:
+        """The cell whose state there is after an event: the one before it where it died, or only looked."""
+        return self.cells.get(event.after or 0) if event.status == "died" or event.took else event
+
     def cell_at(self, process: Process, head: Node, *, call: int | None = None) -> CodeRan | None:
         """The cell whose state belongs to a node, for a process. Of cells that ran at that very reply only those of `call` count."""
         self.catch_up()
@@ -75,7 +84,7 @@ class Family:
                 if known is None or event.seq > known.before or not same_turn:
                     continue
                 if event.pid in above or (known.began is node and event.position is None):
-                    return self.cells.get(event.after or 0) if event.status == "died" or event.took else event
+                    return self._state_of(event)
             above.update(pid for pid, one in reach.items() if one.began is node)
         return None
 

@@ -49,15 +49,18 @@ class Waking:
         async with self._one:
             await self._drop()
 
+    async def _kept(self) -> None:
+        """Wait for the copy that is being made, if one is. Who is stopped while waiting stops only to wait."""
+        if self._keeping is not None:
+            await asyncio.wait({self._keeping})
+
     def _owner(self) -> Waking:
         """The sandbox that has the session: where forks share one, that of the first process."""
         return self.family.root.sandbox if self.rules.on_fork == "share" else self
 
     def _here(self, place: Place | None = None) -> CodeRan | None:
         if self.rules.on_fork == "share":  # there is one session, whoever goes wherever
-            self.family.catch_up()
-            owner = self._owner()
-            return self.family.cells.get(owner._state or 0)
+            return self.family.latest()
         node = place.node if place is not None else self.process.head
         running = self.process.running
         return self.family.cell_at(self.process, node, call=running.number if place is not None and running is not None else None)
@@ -66,15 +69,16 @@ class Waking:
         """The live session with the state that belongs here, the cell that names the state, and what to say of how it was had."""
         if self.process.machine.recorded is not None and self.process.machine.recorded.mode == "replay":
             raise ToolError(ABSENT, place=self.process.name, right="in mode auto, record or live it does")
+        self.process.check_alive()
         owner, cell = self._owner(), self._here(place)
-        if owner._keeping is not None:
-            await owner._keeping
+        await owner._kept()
         notes: tuple[str, ...] = ()
         wanted = cell.seq if cell is not None else None
         if owner._shell is None or not owner._shell.alive or owner._state != wanted:
             shell, notes = await owner._bring(cell)
-            await owner._drop()
-            owner._shell, owner._state = shell, wanted
+            old, owner._shell, owner._state = owner._shell, shell, wanted
+            if old is not None:
+                await old.close()
         assert owner._shell is not None
         return owner._shell, cell, notes
 
@@ -88,13 +92,21 @@ class Waking:
                 with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
                     shell = await checkpoint.wake()
                     break
-                self.family.checkpoints.pop(one.seq, None)
+                if self.family.checkpoints.get(one.seq) is checkpoint:
+                    del self.family.checkpoints[one.seq]
+                await checkpoint.close()
             todo.insert(0, one)
-        if shell is None:
-            shell = await self._fresh()
-        skipped = 0
-        for one in todo:
-            skipped += not await self._again(shell, one)
+        shell, skipped, whole = shell or await self._fresh(), 0, False
+        try:
+            for one in todo:
+                skipped += not await self._again(shell, one)
+            whole = shell.alive
+        finally:
+            if not whole:
+                await shell.close()
+        if not whole:
+            step = "%sandbox restart begins again with nothing; a goto leads to an earlier state."
+            raise ToolError("the session ended when its earlier cells were run again", place=self.process.name, step=step)
         left_out = f", {skipped} of them not: stopped half way then, or given values that are gone" if skipped else ""
         return shell, (f"the state was made again by running {len(todo)} earlier cells{left_out}",) if todo else ()
 
@@ -108,8 +120,7 @@ class Waking:
         for other in tuple(self.family.sandboxes.values()):
             if other is self or other._state != cell.seq:
                 continue
-            if other._keeping is not None:  # it may be making just this one
-                await other._keeping
+            await other._kept()  # it may be making just this one
             if cell.seq not in self.family.checkpoints and other._shell is not None and other._shell.alive and not other._one.locked():
                 async with other._one:
                     await other._keep(cell, other._shell)
@@ -151,8 +162,7 @@ class Waking:
 
     async def _drop(self) -> None:
         """End the session, if there is one."""
-        if self._keeping is not None:
-            await self._keeping
+        await self._kept()
         shell, self._shell, self._state, self._keeping = self._shell, None, None, None
         if shell is not None:
             await shell.close()

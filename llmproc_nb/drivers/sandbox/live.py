@@ -316,6 +316,8 @@ class LiveShell(Questions):
         self._finish()
 
     def _finish(self) -> None:
+        if self._cell is not None and not self._cell.over.is_set():
+            self._texts.rest()  # the end of the line may be seen before the last words are
         self._line.close()
         self._texts.close()
         if self._cell is not None:

@@ -139,8 +139,8 @@ class Drivers(Protocol):
         """A value that came out of a sandbox."""
         ...
 
-    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
-        """Write code cells with their outputs as a notebook. Raises PersonError."""
+    def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:
+        """Write code cells with their outputs as a notebook; `given` are variables and files it began with. Raises PersonError."""
         ...
 
     def write_text(self, text: LongText, path: str, *, mode: Literal["write", "append"], create: bool, exist_ok: bool) -> int:

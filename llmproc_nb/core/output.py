@@ -60,10 +60,11 @@ def _of_bundle(data: Mapping[str, Any]) -> Shown:
     """The richest form of a value that a model can read."""
     table = data.get(FRAME)
     if isinstance(table, dict) and isinstance(table.get("said"), str) and isinstance(table.get("rows"), str):
-        lines, rows = table.get("page_lines"), clean(table["rows"])
+        lines, rows, said = table.get("page_lines"), clean(table["rows"]), clean(table["said"])
         if not rows:  # all of it is said
-            return Text(text=clean(table["said"]))
-        return Paged(said=clean(table["said"]), pieces=lambda: (rows,), page_lines=lines if isinstance(lines, int) and lines > 0 else 50)
+            return Text(text=said)
+        page = lines if isinstance(lines, int) and lines > 0 else 50
+        return Paged(said=said, pieces=lambda: (rows,), page_lines=page, whole=table.get("whole") is not False)
     for kind in PICTURES:
         picture = _picture(kind, data.get(kind))
         if picture is not None:

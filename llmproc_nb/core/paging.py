@@ -66,7 +66,7 @@ def rows_part(process: Standing, value: Paged, label: str, place: Place) -> Text
         return Text(text=value.said)
     fd = process.fds.open(value.pieces(), label, page_lines=value.page_lines)
     log_fds(process, place.node, place.position)
-    return Text(text=f"{reading.fd_rows(fd)}\n{value.said}")
+    return Text(text=f"{reading.fd_rows(fd, whole=value.whole)}\n{value.said}")
 
 
 def _mark_first(process: Standing, fd: Fd) -> None:

@@ -152,6 +152,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     notes: tuple[Note, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.sandbox, dict):  # as a file says it
+            try:
+                msgspec.structs.force_setattr(self, "sandbox", msgspec.convert(self.sandbox, SandboxRules))
+            except msgspec.ValidationError as error:
+                raise ProgramError(str(error), place=f"{self.source or self.name}: [sandbox]") from None
+
     def replace(self, **fields: Any) -> Self:
         """The same program with other fields."""
         return msgspec.structs.replace(self, **fields)

@@ -39,10 +39,11 @@ def fd_result(fd: Fd, message: str = "") -> str:
     return f"<fd_result {where}>\n<message>{words}</message>\n<preview>\n{page.text}\n</preview>\n</fd_result>"
 
 
-def fd_rows(fd: Fd) -> str:
-    """That all rows of a table can be read, page by page; none of them is shown here."""
+def fd_rows(fd: Fd, *, whole: bool = True) -> str:
+    """That all rows of a table can be read, page by page, or (not `whole`) as many as were kept; none of them is shown here."""
     where = _attributes(fd=fd.name, pages=fd.pages, rows_per_page=fd.page_lines, total_lines=fd.text.lines, source=fd.label)
-    words = f'All rows as CSV, the names of the columns in line 1: read_fd(fd="{fd.name}", start=1) gives the first {fd.page_lines} lines.'
+    rows = "All rows" if whole else "The first rows (there are more, which did not fit)"
+    words = f'{rows} as CSV, the names of the columns in line 1: read_fd(fd="{fd.name}", start=1) gives the first {fd.page_lines} lines.'
     return f"<fd_rows {where}>\n<message>{words}</message>\n</fd_rows>"
 
 

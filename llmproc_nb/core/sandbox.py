@@ -66,6 +66,16 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: dict[str, Any] = {}
     trace: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """The output in words, as code wrote them."""
+        if self.kind == "stream":
+            return self.text
+        if self.kind == "error":
+            return "\n".join(self.trace or (f"{self.name}: {self.text}",)) + "\n"
+        words = self.data.get("text/plain")
+        return f"{words}\n" if isinstance(words, str) else ""
+
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a cell gave. All text in it is hostile until escaped.
@@ -81,6 +91,15 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_s: float = 0.0
     cpu_s: float = 0.0
     memory_mb: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """All outputs in words, one after the other."""
+        return "".join(output.words for output in self.outputs)
+
+    def __repr__(self) -> str:
+        words = self.text.strip()
+        return f"<Ran {self.status}: {words if len(words) <= 200 else words[:199] + '…'!r}>" if words else f"<Ran {self.status}>"
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,8 +171,11 @@ class Checkpoint(Protocol):
         """The memory that is its alone, as last measured."""
         ...
 
-    async def wake(self) -> Shell:
-        """A live session that goes on from here, with a working folder of its own. Raises ToolError where the copy is gone."""
+    async def wake(self, *, anew: bool = False) -> Shell:
+        """A live session that goes on from here, with a working folder of its own. Raises ToolError where the copy is gone.
+
+        `anew`: it is for another process, so that `random` and NumPy's global generator begin anew: children shall not draw alike.
+        """
         ...
 
     async def close(self) -> None: ...

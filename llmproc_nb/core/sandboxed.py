@@ -39,6 +39,11 @@ class Sandbox(Waking):
         """Run a cell where the process stands, in the namespace its model works in. Never raises for what the code does."""
         return self._wait(self.execute(code, timeout_s=timeout_s, on_output=on_output))  # type: ignore[no-any-return]
 
+    async def run_async(self, code: str, *, timeout_s: float | None = None, on_output: OutputReader | None = None) -> Ran:
+        """The same for async code, in any event loop."""
+        work = self.execute(code, timeout_s=timeout_s, on_output=on_output)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.process.machine.owner.loop))
+
     def put(self, **variables: Any) -> None:
         """Set variables: frames go through Arrow, everything else must be plain data. Raises ToolError."""
         packed = {name: self.process.machine.drivers.packed(value, name) for name, value in variables.items()}
@@ -67,11 +72,11 @@ class Sandbox(Waking):
     @property
     def cells(self) -> tuple[CodeRan, ...]:
         """The cells whose effects the sandbox has where the process stands, oldest first."""
-        return tuple(self.family.chain(self._here()))[::-1]
+        return tuple(cell for cell in self.family.chain(self._here()) if cell.code or cell.put)[::-1]
 
     def to_notebook(self, path: str) -> None:
         """Write the cells with their outputs as a notebook that runs on its own."""
-        self.process.machine.drivers.notebook(self.cells, path)
+        self.process.machine.drivers.notebook(self.cells, path, (*self.rules.variables, *self.rules.files))
 
     # on the owner loop
 
@@ -91,7 +96,7 @@ class Sandbox(Waking):
             self._write(recorded, code, before.seq if before is not None else None, None, replayed=True)
             return recorded_ran(recorded)
         async with self._turn():
-            shell, cell, notes = await self._ready(place)
+            shell, cell = await self._ready(place)
             running, stopped = asyncio.create_task(shell.run(code, timeout_s=timeout_s, on_output=on_output)), False
             while not running.done():
                 try:
@@ -100,7 +105,10 @@ class Sandbox(Waking):
                     stopped = True
                     await shell.interrupt()
             ran = running.result()
-            ran = msgspec.structs.replace(ran, notes=(*notes, *ran.notes, *((DIED,) if ran.status == "died" else ())))
+            status = ran.status if shell.alive else "died"
+            owner = self._owner()
+            notes, owner._unsaid = (*owner._unsaid, *ran.notes, *((DIED,) if status == "died" else ())), ()
+            ran = msgspec.structs.replace(ran, status=status, notes=notes)
             await self._ran(self._write(ran, code, cell.seq if cell else None, place), shell)
         if stopped:
             raise asyncio.CancelledError
@@ -125,7 +133,7 @@ class Sandbox(Waking):
             self.family.given[event.seq] = given
             return
         async with self._turn():
-            shell, cell, notes = await self._ready()
+            shell, cell = await self._ready()
             whole = False
             try:
                 await put(shell, given)
@@ -133,7 +141,7 @@ class Sandbox(Waking):
             finally:
                 if not whole:  # some of it may be there, of which the log knows nothing
                     await self._owner()._drop()
-            event = self._write(Ran(status="ok", notes=notes), code, cell.seq if cell else None, None, put=tuple(given))
+            event = self._write(Ran(status="ok"), code, cell.seq if cell else None, None, put=tuple(given))
             self.family.given[event.seq] = given
             await self._ran(event, shell)
 
@@ -146,18 +154,18 @@ class Sandbox(Waking):
             self._write(recorded, code, cell.seq if cell else None, None, took=name, replayed=True)
             return _value(recorded.outputs)
         async with self._turn():
-            shell, cell, notes = await self._ready()
+            shell, cell = await self._ready()
             file = name.startswith(FILE)
             value = await (shell.read_file(name.removeprefix(FILE)) if file else shell.get(name))
             outputs = (Output(kind="execute_result", data=_data(value)),)
-            self._write(Ran(status="ok", notes=notes, outputs=outputs), code, cell.seq if cell else None, None, took=name)
+            self._write(Ran(status="ok", outputs=outputs), code, cell.seq if cell else None, None, took=name)
             return value
 
     async def _look(self) -> Look:
         if self._here() is None and not self.live:
             return Look()
         async with self._turn():
-            shell, _, _ = await self._ready()
+            shell, _ = await self._ready()
             return await shell.look()
 
     async def _restart(self) -> None:
@@ -178,7 +186,7 @@ class Sandbox(Waking):
         if owner.is_here():
             coroutine.close()
             found = "waiting for a sandbox here would never end"
-            raise CallStateError(found, place=self.process.name, right="async code has `await process.sandbox.execute(code)`")
+            raise CallStateError(found, place=self.process.name, right="async code has `await process.sandbox.run_async(code)`")
         return owner.wait(coroutine)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llmproc_nb.core.event import CodeRan, Moved
+from llmproc_nb.core.event import Called, CodeRan, Moved, Replied
 from llmproc_nb.core.sandbox import Checkpoint, SandboxDoor, SandboxRules
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Family:
         self.checkpoints: dict[int, Checkpoint] = {}
         self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}
+        self._said: dict[str, list[Called | Replied]] = {}
         self._stands_for: dict[str, str] = {}
         self._seen = 0
         self._door: SandboxDoor | None = None
@@ -58,6 +59,8 @@ class Family:
             if isinstance(event, CodeRan):
                 self.cells[event.seq] = event
                 self._at.setdefault(event.node, []).append(event)
+            elif isinstance(event, Called | Replied):
+                self._said.setdefault(event.node, []).append(event)
             elif isinstance(event, Moved) and event.reason == "compacted":
                 self._stands_for[event.node] = event.before
             self._seen += 1
@@ -77,16 +80,22 @@ class Family:
         reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach()}
         nodes = tuple(self._up(head))
         above = {pid for pid, one in reach.items() if one.began not in nodes}
-        for node in nodes:
+        for index, node in enumerate(nodes):
             for event in reversed(self._at.get(node.id, ())):
                 known = reach.get(event.pid)
                 same_turn = node is not head or event.position is None or event.call == call or call is None
                 if known is None or event.seq > known.before or not same_turn:
                     continue
-                if event.pid in above or (known.began is node and event.position is None):
+                counts = event.pid in above or (known.began is node and event.position is None)
+                if counts and event.seq > self._last_said(nodes[index:], reach):
                     return self._state_of(event)
             above.update(pid for pid, one in reach.items() if one.began is node)
         return None
+
+    def _last_said(self, nodes: tuple[Node, ...], reach: Mapping[int, Reach]) -> int:
+        """When the latest of these nodes was said last: what ran before a question was asked again does not count after it."""
+        said = (event for node in nodes for event in self._said.get(node.id, ()))
+        return max((event.seq for event in said if event.pid in reach and event.seq < reach[event.pid].before), default=0)
 
     def _up(self, node: Node | None) -> Iterator[Node]:
         """A node and those before it; before the end of a shorter branch comes what it is the short form of."""

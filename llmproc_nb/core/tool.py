@@ -18,11 +18,15 @@ ResultParts: TypeAlias = tuple[Text | Image | Document, ...]
 
 
 class Paged(msgspec.Struct, frozen=True, kw_only=True):
-    """A table that a tool returned: what is `said` of it at once, and all its rows as text, in pieces, `page_lines` lines a page."""
+    """A table that a tool returned: what is `said` of it at once, and all its rows as text, in pieces, `page_lines` lines a page.
+
+    `whole`: the rows are all there are.
+    """
 
     said: str
     pieces: Callable[[], Iterable[str]]
     page_lines: int = 50
+    whole: bool = True
 
 
 EMPTY_RESULT = "(no output)"

@@ -34,6 +34,8 @@ class Waking:
         self._state: int | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()
+        self._unsaid: tuple[str, ...] = ()
+        """What is to be said of how the state was had, with the next cell."""
 
     @property
     def rules(self) -> SandboxRules:
@@ -43,6 +45,11 @@ class Waking:
     def live(self) -> bool:
         """Whether there is a session now; else the next cell brings one."""
         return self._shell is not None and self._shell.alive
+
+    @property
+    def busy(self) -> bool:
+        """Whether code runs in it."""
+        return self._owner()._one.locked()
 
     async def close(self) -> None:
         """End the session of this process; its states stay as far as there are checkpoints or cells to run again."""
@@ -65,22 +72,21 @@ class Waking:
         running = self.process.running
         return self.family.cell_at(self.process, node, call=running.number if place is not None and running is not None else None)
 
-    async def _ready(self, place: Place | None = None) -> tuple[Shell, CodeRan | None, tuple[str, ...]]:
-        """The live session with the state that belongs here, the cell that names the state, and what to say of how it was had."""
+    async def _ready(self, place: Place | None = None) -> tuple[Shell, CodeRan | None]:
+        """The live session with the state that belongs here, and the cell that names the state."""
         if self.process.machine.recorded is not None and self.process.machine.recorded.mode == "replay":
             raise ToolError(ABSENT, place=self.process.name, right="in mode auto, record or live it does")
         self.process.check_alive()
         owner, cell = self._owner(), self._here(place)
         await owner._kept()
-        notes: tuple[str, ...] = ()
         wanted = cell.seq if cell is not None else None
         if owner._shell is None or not owner._shell.alive or owner._state != wanted:
-            shell, notes = await owner._bring(cell)
+            shell, owner._unsaid = await owner._bring(cell)
             old, owner._shell, owner._state = owner._shell, shell, wanted
             if old is not None:
                 await old.close()
         assert owner._shell is not None
-        return owner._shell, cell, notes
+        return owner._shell, cell
 
     async def _bring(self, cell: CodeRan | None) -> tuple[Shell, tuple[str, ...]]:
         """A session with the state after a cell: woken from a checkpoint, or the nearest earlier one with the cells after it run again."""
@@ -90,7 +96,7 @@ class Waking:
             checkpoint = await self._checkpoint(one)
             if checkpoint is not None:
                 with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
-                    shell = await checkpoint.wake()
+                    shell = await checkpoint.wake(anew=one.pid != self.process.pid)
                     break
                 if self.family.checkpoints.get(one.seq) is checkpoint:
                     del self.family.checkpoints[one.seq]
@@ -107,8 +113,9 @@ class Waking:
         if not whole:
             step = "%sandbox restart begins again with nothing; a goto leads to an earlier state."
             raise ToolError("the session ended when its earlier cells were run again", place=self.process.name, step=step)
-        left_out = f", {skipped} of them not: stopped half way then, or given values that are gone" if skipped else ""
-        return shell, (f"the state was made again by running {len(todo)} earlier cells{left_out}",) if todo else ()
+        made = f"the state was made again by running {len(todo) - skipped} earlier cell{'' if len(todo) - skipped == 1 else 's'}"
+        left_out = "; what was stopped half way then, or came from outside and is gone, is missing" if skipped else ""
+        return shell, (f"{made}{left_out}",) if todo else ()
 
     async def _checkpoint(self, cell: CodeRan) -> Checkpoint | None:
         """A checkpoint of the state after a cell, made from a session that has just this state where there is none."""

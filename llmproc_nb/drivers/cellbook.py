@@ -11,30 +11,34 @@ from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.output import FRAME
 from llmproc_nb.core.sandbox import Output
 
+STOPPED = ("timed_out", "interrupted")
 GIVEN = "`{names}` came from outside of the sandbox here. To run this notebook on its own, set {it} first."
 
 
-def write(cells: Sequence[CodeRan], path: Path) -> None:
-    """Write the notebook. Raises PersonError where the file cannot be written."""
+def write(cells: Sequence[CodeRan], path: Path, given: Sequence[str] = ()) -> None:
+    """Write the notebook; `given` are variables and files that it began with. Raises PersonError where it cannot be written."""
     import nbformat
 
-    book = notebook(cells)
+    book = notebook(cells, given)
     try:
         nbformat.write(book, path)
     except OSError as error:
         raise PersonError(f"{path.name} cannot be written: {error.strerror or error}", place="to_notebook") from None
 
 
-def notebook(cells: Iterable[CodeRan]) -> Any:
+def notebook(cells: Iterable[CodeRan], given: Sequence[str] = ()) -> Any:
     """The notebook of these cells, oldest first."""
     from nbformat import v4
 
     book = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    if given:
+        book.cells.append(_given(given))
     count = 0
     for cell in cells:
         if cell.put:
-            names = ", ".join(name.removeprefix("./") for name in cell.put)
-            book.cells.append(v4.new_markdown_cell(GIVEN.format(names=names, it="it" if len(cell.put) == 1 else "them")))
+            book.cells.append(_given(cell.put))
+        elif cell.status in STOPPED:  # run again it would never end
+            book.cells.append(v4.new_markdown_cell(f"This cell was stopped before its end ({cell.status}):\n\n```python\n{cell.code}\n```"))
         elif cell.code:
             count += 1
             outputs = [_output(one, count) for one in cell.outputs]
@@ -43,6 +47,13 @@ def notebook(cells: Iterable[CodeRan]) -> Any:
     for number, one in enumerate(book.cells, start=1):
         one["id"] = f"cell-{number}"  # the same log gives the same file
     return book
+
+
+def _given(names: Sequence[str]) -> Any:
+    from nbformat import v4
+
+    shown = ", ".join(name.removeprefix("./") for name in names)
+    return v4.new_markdown_cell(GIVEN.format(names=shown, it="it" if len(names) == 1 else "them"))
 
 
 def _output(output: Output, count: int) -> Any:

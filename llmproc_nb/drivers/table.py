@@ -156,8 +156,8 @@ class LateDrivers:
     def unpacked(self, value: Any) -> Any:
         return load(f"{HERE}.arrow:unpacked")(value)
 
-    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
-        load(f"{HERE}.cellbook:write")(cells, Path(path))
+    def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:
+        load(f"{HERE}.cellbook:write")(cells, Path(path), given)
 
     def write_text(self, text: LongText, path: str, **how: Any) -> int:
         return load(f"{HERE}.text:write_file")(text, path, root=Path.cwd(), **how)  # type: ignore[no-any-return]

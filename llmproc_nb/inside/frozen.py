@@ -64,11 +64,18 @@ def freeze(state: State, fd: int, chance: Any) -> None:
             signal.signal(signal.SIGCHLD, before)
             waiting.close()
             go_on(state, header, fds, files, folder)
-            random.setstate(chance)
+            _renew_chance() if header["anew"] else random.setstate(chance)
             state.ready()
             return
         children.add(pid)
         channel.close_all(fds)
+
+
+def _renew_chance() -> None:
+    """Let the global generators begin anew, as those of a process that was not forked."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
 
 
 def _tell_ends(state: State, children: set[int]) -> None:

@@ -222,6 +222,7 @@ def make() -> Interpreter:
     for name in [name for name, magic in made.magics_manager.magics["cell"].items() if "script" in str(getattr(magic, "__module__", ""))]:
         del made.magics_manager.magics["cell"][name]
     made.register_magics(Programs)
+    made.db = {}  # %cd and the like keep notes there, and there is no profile to keep them in
     builtins.input = no_input
     sys.modules["getpass"] = __import__("getpass")
     sys.modules["getpass"].getpass = no_input  # type: ignore[attr-defined]

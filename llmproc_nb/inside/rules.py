@@ -41,9 +41,10 @@ class Rules:
     """What confines one family of sessions.
 
     `folder` is a private host directory of the family, made and removed by the host. `readable` are more host paths, shown read-only at
-    the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside at
-    `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix
-    socket; "" is no network. Limits of memory, CPU time, processes and file size hold for each process, that of the disk for a family.
+    the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside
+    at `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix socket; "" is no network;
+    `loopback`: requests to 127.0.0.1 go there too, for a server of the host. Limits of memory, CPU time, processes and file size hold for
+    each process, that of the disk for a family.
     """
 
     tier: str = "namespaces"
@@ -57,6 +58,7 @@ class Rules:
     processes: int = 64
     env: dict[str, str] = field(default_factory=dict)
     relay: str = ""
+    loopback: bool = False
 
     @property
     def sockets_inside(self) -> str:
@@ -90,4 +92,5 @@ def proxied(rules: Rules) -> dict[str, str]:
         return {}
     url = f"http://127.0.0.1:{PROXY_PORT}"
     names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-    return dict.fromkeys(names, url) | dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1")
+    own = {} if rules.loopback else dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1")
+    return dict.fromkeys(names, url) | own

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.output import plain, trace_text
+from llmproc_nb.core.output import plain
 from llmproc_nb.core.record import Kinds
-from llmproc_nb.core.sandbox import Output
 from llmproc_nb.notebook.pasttree import Table, columns_of
 
 
@@ -25,7 +24,7 @@ def code_columns(events: Kinds, names: dict[int, str]) -> Table:
             event.code,
             ", ".join(event.put) or None,
             event.status,
-            "".join(_words(output) for output in event.outputs),
+            plain("".join(output.words for output in event.outputs)),
             len(event.outputs),
             event.after,
             "; ".join(event.notes) or None,
@@ -40,13 +39,3 @@ def code_columns(events: Kinds, names: dict[int, str]) -> Table:
     return columns_of(
         "seq call pid process cell node position code put status text outputs after notes time duration_s cpu_s memory_mb replayed", rows
     )
-
-
-def _words(output: Output) -> str:
-    """An output in words."""
-    if output.kind == "stream":
-        return plain(output.text)
-    if output.kind == "error":
-        return trace_text(output) + "\n"
-    words = output.data.get("text/plain")
-    return f"{words}\n" if isinstance(words, str) else ""

@@ -76,7 +76,10 @@ def run_cell(process: Process, code: str, timeout_s: float | None = None) -> Ran
 
 def _show(output: Output) -> None:
     if output.kind == "stream":
-        print(text(output.text), end="", file=sys.stderr if output.name == "stderr" else sys.stdout, flush=True)
+        said = "\r".join(
+            text(piece) for piece in output.text.replace("\r\n", "\n").split("\r")
+        )  # a progress bar goes back to its beginning
+        print(said, end="", file=sys.stderr if output.name == "stderr" else sys.stdout, flush=True)
     elif output.kind != "error":
         _publish(bundle(output))
 

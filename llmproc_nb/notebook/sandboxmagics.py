@@ -47,7 +47,9 @@ class SandboxMagics(Magics):
         args = parse(self.sandbox_cell, line)
         if args.timeout is not None and args.timeout <= 0:
             raise PersonError(f"--timeout {args.timeout:g}", place="%%sandbox", right="a number of seconds above 0 is needed")
-        run_cell(self._process(args.process), cell, args.timeout)
+        process = self._process(args.process)
+        _check_free(process)
+        run_cell(process, cell, args.timeout)
 
     @no_var_expand
     @line_magic("sandbox")
@@ -71,10 +73,13 @@ class SandboxMagics(Magics):
         if args.what not in SANDBOX:
             known = self._named(args.what)
             if known is None or args.names:
-                raise PersonError(f"{args.what!r} is nothing %sandbox does", place="%sandbox", right=f"it does {', '.join(SANDBOX)}")
+                found = f"{args.what!r} is no process, and nothing %sandbox does"
+                raise PersonError(found, place="%sandbox", right=f"it does {', '.join(SANDBOX)}", step="See `%sandbox?`.")
             return self._show(known, [])
         try:
-            return self._do[args.what](self._process(args.process), args.names)
+            process = self._process(args.process)
+            _check_free(process)
+            return self._do[args.what](process, args.names)
         except ToolError as error:  # the words are the same for a person
             raise PersonError(error.found, place=error.place or "%sandbox", right=error.right, step=error.step) from None
 
@@ -115,7 +120,11 @@ class SandboxMagics(Magics):
         from llmproc_nb.notebook.sandboxview import status_table
 
         print("a fresh sandbox is being attacked; this takes some seconds")
-        return status_table(process)
+        table = status_table(process)
+        kept = sum(row[1] == "yes" for row in table.rows)
+        made = sum(row[1] != "not promised" for row in table.rows)
+        print(f"{kept} of {made} promises kept")
+        return table
 
     def _push(self, process: Process, names: list[str]) -> None:
         space = self.notebook.ip.user_ns
@@ -130,18 +139,18 @@ class SandboxMagics(Magics):
             self.notebook.ip.user_ns[name] = process.sandbox.get(name)
         print(f"this notebook has {', '.join(names)}")
 
-    def _files(self, process: Process, names: list[str]) -> Any:
+    def _files(self, process: Process, names: list[str]) -> None:
         from pathlib import Path
 
-        from llmproc_nb.notebook.sandboxview import SandboxView
-
+        if not names:
+            raise PersonError("no file is named", place="%sandbox files", right="`%sandbox files data.csv` copies one in")
         for name in names:
             try:
                 data = Path(name).read_bytes()
             except OSError as error:
                 raise PersonError(f"{name} cannot be read: {error.strerror or error}", place="%sandbox files") from None
             process.sandbox.write_file(Path(name).name, data)
-        return SandboxView(process)
+        print(f"{process.name}'s sandbox has {', '.join(Path(name).name for name in names)}")
 
     def _restart(self, process: Process, names: list[str]) -> None:
         process.sandbox.restart()
@@ -152,6 +161,13 @@ class SandboxMagics(Magics):
             raise PersonError(f"{' '.join(names) or 'nothing'} is no notebook's file", place="%sandbox notebook", right="as in run.ipynb")
         process.sandbox.to_notebook(names[0])
         print(f"{names[0]} has the {len(process.sandbox.cells)} cells of {process.name}'s sandbox")
+
+
+def _check_free(process: Process) -> None:
+    """Raises PersonError where the wait for its sandbox would have no end in sight."""
+    if process.sandbox.busy:
+        found = f"code of {process.name}'s model runs in it now"
+        raise PersonError(found, place="%sandbox", right=f"`%wait {process.name}` waits for it, `%kill {process.name}` ends it")
 
 
 def _some(names: list[str], what: str) -> list[str]:

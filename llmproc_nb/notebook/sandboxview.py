@@ -9,7 +9,7 @@ from llmproc_nb.core.visible import one_line
 from llmproc_nb.notebook.facts import Facts, Table
 from llmproc_nb.notebook.table import table_html
 
-MAX_ROWS = 200
+MAX_ROWS, MAX_CHARS = 200, 90
 _WORDS = {True: "yes", False: "NO", None: "not promised"}
 
 
@@ -53,5 +53,5 @@ class SandboxView:
 def status_table(process: Process) -> Table:
     """Each promise of the sandbox's confinement, tried just now: what was tried, what happened, and whether it is kept."""
     found = process.machine.owner.wait(process.machine.drivers.proof(process.program))
-    rows = [(promise, _WORDS[kept], tried, came) for promise, kept, tried, came in found]
+    rows = [(promise, _WORDS[kept], one_line(tried, MAX_CHARS), one_line(came, MAX_CHARS)) for promise, kept, tried, came in found]
     return Table(("promise", "kept", "tried", "what happened"), rows)

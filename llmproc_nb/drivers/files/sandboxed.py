@@ -10,8 +10,10 @@ files = ["data/*.csv"]      # copied into the working folder at the start
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import get_args
 
+from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.sandbox import OnFork, SandboxRules, Tier
 from llmproc_nb.drivers.files.table import Table
 
@@ -37,5 +39,10 @@ def sandbox(table: Table | None) -> SandboxRules | None:
     if given["timeout_s"] == 0:
         table.error("timeout_s", "found the number 0", right="a number of seconds above 0 is needed")
         given["timeout_s"] = None
+    for host in table.texts("hosts"):
+        try:
+            import_module("llmproc_nb.drivers.sandbox.proxy").allowed(host)  # by name: no driver imports another
+        except ProgramError as error:
+            table.error("hosts", error.found, right=error.right)
     table.finish()
     return SandboxRules(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

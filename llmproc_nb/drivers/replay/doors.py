@@ -59,7 +59,7 @@ class LoggedDrivers:
     def unpacked(self, value: Any) -> Any:
         return value
 
-    def notebook(self, cells: Sequence[CodeRan], path: str) -> None:
+    def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:
         raise LogError("no notebook is written when a log is run again")
 
     def write_text(self, text: LongText, path: str, **how: Any) -> int:

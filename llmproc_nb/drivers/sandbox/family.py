@@ -30,6 +30,7 @@ START_S = 60.0
 WAKE_S = 30.0
 ANSWER_S = 5.0
 MOST_DENIED = 5
+LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 MEASURED_S = 5.0
 _Made = TypeVar("_Made")
 
@@ -89,6 +90,7 @@ class Family:
             processes=rules.processes,
             env=dict(rules.env),
             relay=self._proxy.path if self._proxy is not None else "",
+            loopback=any(host.lower().startswith(LOOPBACK) for host in rules.hosts),
         )
 
     # shells and copies
@@ -101,9 +103,9 @@ class Family:
         """A frozen copy of a shell that runs no cell."""
         return await self._whole(self._keep(shell), lambda frozen: frozen.end())
 
-    async def wake(self, frozen: Frozen) -> LiveShell:
+    async def wake(self, frozen: Frozen, anew: bool) -> LiveShell:
         """A live shell that goes on from a copy."""
-        shell = await self._whole(self._wake(frozen), lambda shell: self._aside(shell.close()))
+        shell = await self._whole(self._wake(frozen, anew), lambda shell: self._aside(shell.close()))
         await frozen.origin.part()
         return shell
 
@@ -154,7 +156,7 @@ class Family:
         self._aside(self.measure(frozen))
         return frozen
 
-    async def _wake(self, frozen: Frozen) -> LiveShell:
+    async def _wake(self, frozen: Frozen, anew: bool) -> LiveShell:
         async with self._lock:
             shell = LiveShell(self, self._name("area"))
             mounts: list[int] = []
@@ -162,7 +164,7 @@ class Family:
                 answer, mounts = await self.ask({"op": "area", "name": shell.area, "source": frozen.snapshot})
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
-                await frozen.wake_as({"op": "wake", "area": answer["path"]}, (*shell.fds, *mounts))
+                await frozen.wake_as({"op": "wake", "area": answer["path"], "anew": anew}, (*shell.fds, *mounts))
                 await shell.greeted(WAKE_S, "the copy cannot be woken")
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.errors import LlmprocError, ToolError
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.sandbox.family import Family
 from llmproc_nb.drivers.sandbox.live import LiveShell
@@ -76,7 +76,7 @@ class Pool:
                 await family.close()
 
     async def _fill(self, key: bytes, rules: SandboxRules) -> None:
-        with contextlib.suppress(ToolError):  # whoever needs one is told why there is none
+        with contextlib.suppress(LlmprocError):  # whoever needs one is told why there is none
             self._warm.setdefault(key, []).append(await _made(rules))
 
     def _reap(self, key: bytes) -> None:

@@ -93,7 +93,13 @@ class Pool:
 
 async def _made(rules: SandboxRules) -> tuple[Family, LiveShell]:
     family = Family(rules)
-    await family.begin()
+    try:
+        await family.begin()
+    except ToolError:
+        if family.root:  # it was refused, or failed by itself
+            raise
+        family = Family(rules)  # the zygote was just ending: there is another one now
+        await family.begin()
     try:
         return family, await family.first()
     except ToolError:

@@ -94,11 +94,13 @@ class Pool:
 async def _made(rules: SandboxRules) -> tuple[Family, LiveShell]:
     family = Family(rules)
     await family.begin()
+    shell = None
     try:
-        return family, await family.first()
-    except ToolError:
-        await family.close()
-        raise
+        shell = await family.first()
+        return family, shell
+    finally:
+        if shell is None:
+            await family.close()
 
 
 def _key(rules: SandboxRules) -> bytes:

@@ -1,4 +1,4 @@
-"""The log as frames: six tables with documented columns and dtypes, joined by ids."""
+"""The log as frames: seven tables with documented columns and dtypes, joined by ids."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_an_empty_log_gives_the_same_columns_and_dtypes(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
     empty = read_log(tmp_path / "a.jsonl").frames()
     assert dtypes(empty) == DOCUMENTED
-    assert repr(empty) == "<Frames 0 events, 0 messages, 0 calls, 0 tools, 0 processes, 0 fds>"
+    assert repr(empty) == "<Frames 0 events, 0 messages, 0 calls, 0 tools, 0 processes, 0 fds, 0 code>"
 
 
 def test_one_row_for_each_event_message_call_tool_and_process(made: Frames, tmp_path: Path) -> None:
     log = read_log(tmp_path / "a.jsonl")
-    assert repr(made) == f"<Frames {len(log.events)} events, {len(log.dialog())} messages, 7 calls, 5 tools, 2 processes, 0 fds>"
+    assert repr(made) == f"<Frames {len(log.events)} events, {len(log.dialog())} messages, 7 calls, 5 tools, 2 processes, 0 fds, 0 code>"
     assert log.calls is log.frames().calls and log.events_frame is log.frames().events
 
 

@@ -98,6 +98,29 @@ def test_a_death_takes_back_its_own_cell_only(kernel):
     assert ok(kernel.run("%%sandbox\nz")).data() == ["7"]
 
 
+def test_an_answer_that_is_made_again_begins_with_the_state_it_had_the_first_time(kernel):
+    ok(kernel.run("%%agent bob -p coder\nv = 1", cell="again"))
+    ok(kernel.run("%%sandbox bob\nv = 99"))
+    ok(kernel.run("%%agent bob -p coder\nv = 1", cell="again"))
+    assert ok(kernel.run("%%sandbox bob\nv")).data() == ["1"]
+    ok(kernel.run("%kill bob"))
+
+
+def test_children_do_not_draw_alike_and_a_place_gone_back_to_does(kernel):
+    ok(kernel.run("%%agent dice -p coder\nimport random, numpy as np"))
+    draw = "random.random(), np.random.rand()"
+    ok(kernel.run("%fork dice d1 d2"))
+    drawn = [ok(kernel.run(f"%%sandbox {name}\n{draw}")).data()[0] for name in ("dice", "d1", "d2")]
+    assert len(set(drawn)) == 3
+    ok(kernel.run("%kill dice d1 d2"))
+
+
+def test_a_progress_bar_stays_one_line_and_folders_can_be_changed(kernel):
+    bar = ok(kernel.run("%%sandbox scout\nimport sys\nfor n in range(3): sys.stdout.write(f'\\r{n}%'); sys.stdout.flush()"))
+    assert bar.printed == "\r0%\r1%\r2%"
+    assert "tmp" in ok(kernel.run("%%sandbox scout\n%cd ../tmp\n%cd -")).printed
+
+
 def test_frames_and_plain_data_come_out(kernel):
     ok(kernel.run("%%sandbox\nresult = df.assign(c=df.a * 2)\nfacts = {'n': 3, 'names': ['x']}"))
     ok(kernel.run("%sandbox pull result facts"))
@@ -144,7 +167,7 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
 
 
 def test_wrong_words_are_told_in_one_line(kernel):
-    assert "'nonsense' is nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
+    assert "'nonsense' is no process, and nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
     assert "no variable is named" in failed(kernel.run("%sandbox push"))["evalue"]
     assert "no notebook's file" in failed(kernel.run("%sandbox notebook x.txt"))["evalue"]
     assert "there is no process 'nobody'" in failed(kernel.run("%%sandbox nobody\n1"))["evalue"]

@@ -51,6 +51,12 @@ class Waking:
         """Whether code runs in it."""
         return self._owner()._one.locked()
 
+    async def stop(self) -> None:
+        """Interrupt the code that runs; whoever runs it gets what it gave until then."""
+        shell = self._owner()._shell
+        if shell is not None and self.busy:
+            await shell.interrupt()
+
     async def close(self) -> None:
         """End the session of this process; its states stay as far as there are checkpoints or cells to run again."""
         async with self._one:

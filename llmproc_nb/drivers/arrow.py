@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
 
+MOST_BYTES = 4 << 30
+"""What a frame may take here, about."""
+OBJECT_BYTES, VALUE_BYTES = 120, 16
 PLAIN = "frames and plain data (texts, numbers, lists, dicts) can pass"
 
 
@@ -32,12 +36,57 @@ def unpacked(value: Any) -> Any:
     import pyarrow as pa
 
     try:
+        if any(_packed_small(message) for message in pa.ipc.MessageReader.open_stream(value)):
+            raise ValueError("it is compressed, which no sandbox does")
         with pa.ipc.open_stream(value) as stream:
             table = stream.read_all()
         table.validate(full=True)  # the bytes come out of a sandbox: its code may have written anything
+        needed = sum(_cost(chunk) for column in table.columns for chunk in column.chunks)
+        if needed > MOST_BYTES:
+            raise ValueError(f"it would take about {needed / 1e9:.0f} GB of memory")
         return table.to_pandas()
-    except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+    except Exception as error:  # foreign code, which raises whatever it comes upon in what hostile code has written
         raise ToolError(f"what came is no whole frame: {error}", place="sandbox", right=PLAIN) from None
+
+
+def _packed_small(message: Any) -> bool:
+    """Whether the data of a message is compressed: a few bytes could become any number of them. It is a flatbuffer; no library reads it."""
+    data = message.metadata.to_pybytes()
+    kind, head = _field(data, struct.unpack_from("<I", data)[0], 1), _field(data, struct.unpack_from("<I", data)[0], 2)
+    if not kind or not head or data[kind] not in (_BATCH, _DICTIONARY):
+        return False
+    batch = head + struct.unpack_from("<I", data, head)[0]
+    if data[kind] == _DICTIONARY:
+        inner = _field(data, batch, 1)
+        batch = inner + struct.unpack_from("<I", data, inner)[0]
+    return bool(_field(data, batch, 3))
+
+
+_DICTIONARY, _BATCH = 2, 3
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Where a field of a table is; 0 where it has none."""
+    names = table - struct.unpack_from("<i", data, table)[0]
+    place = 4 + 2 * number
+    found = struct.unpack_from("<H", data, names + place)[0] if place < struct.unpack_from("<H", data, names)[0] else 0
+    return table + found if found else 0
+
+
+def _cost(array: Any) -> int:
+    """About how many bytes the values of an array take in pandas. Empty ones take none in Arrow, however many there are."""
+    import pyarrow as pa
+
+    kind = array.type
+    if isinstance(array, pa.DictionaryArray):
+        return len(array) * VALUE_BYTES + _cost(array.dictionary)
+    if pa.types.is_run_end_encoded(kind):
+        return len(array) * OBJECT_BYTES
+    if pa.types.is_struct(kind) or pa.types.is_union(kind):
+        return len(array) * OBJECT_BYTES + sum(_cost(array.field(at)) for at in range(kind.num_fields))
+    if pa.types.is_nested(kind):
+        return len(array) * OBJECT_BYTES + _cost(array.values)
+    return len(array) * (VALUE_BYTES if pa.types.is_primitive(kind) or pa.types.is_null(kind) else OBJECT_BYTES)
 
 
 def _stream(frame: Any, name: str) -> bytes:

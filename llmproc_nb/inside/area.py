@@ -6,12 +6,19 @@ hostile: no link is followed, no name is looked up twice.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
-import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 AT_ONCE = 1 << 24
+COMPARED_AT_ONCE = 1 << 20
+DEEPEST = 100
+"""How many folders may lie in each other; what is deeper is in no copy."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _Mark = tuple[int, int, int, int]
 
 
@@ -24,18 +31,50 @@ class Copied:
 
 
 def remove(path: str) -> None:
-    """Remove an area or a snapshot, as far as it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove an area, a snapshot, or what holds them, as far as it is there and can be removed."""
+    clear(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 def clear(path: str) -> None:
-    """Remove all that is in an area or a snapshot. The folder stays: frozen copies may have it mounted, and mount another one over it."""
-    for name in os.listdir(path) if os.path.isdir(path) else ():
-        inner = os.path.join(path, name)
-        if os.path.isdir(inner) and not os.path.islink(inner):
-            shutil.rmtree(inner, ignore_errors=True)
-        else:
-            os.unlink(inner)
+    """Remove all that is in an area or a snapshot. The folder stays: frozen copies may have it mounted, and mount another one over it.
+
+    Each inner folder is moved to the top before it is emptied: so none is nested too deep for it.
+    """
+    try:
+        top = os.open(path, _FOLDER)
+    except OSError:
+        return
+    names = (f"{os.urandom(8).hex()}-{number}" for number in itertools.count())
+    try:
+        waiting = _emptied(top, top, names)
+        while waiting:
+            name = waiting.pop()
+            with contextlib.suppress(OSError):
+                inner = os.open(name, _FOLDER, dir_fd=top)
+                try:
+                    waiting += _emptied(inner, top, names)
+                finally:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def _emptied(folder: int, top: int, names: Iterator[str]) -> list[str]:
+    """Remove what is in a folder, but move its inner folders to the top: their names there."""
+    moved = []
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=folder)
+                continue
+            with contextlib.suppress(OSError):
+                os.chmod(name, 0o700, dir_fd=folder)
+            os.rename(name, new := next(names), src_dir_fd=folder, dst_dir_fd=top)
+            moved.append(new)
+    return moved
 
 
 def copy(source: str, target: str, before: Copied | None = None, before_path: str = "") -> Copied:
@@ -43,7 +82,7 @@ def copy(source: str, target: str, before: Copied | None = None, before_path: st
     made = Copied()
     os.mkdir(target, 0o700)
     try:
-        fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) for path in (source, target)]
+        fds = [os.open(path, _FOLDER) for path in (source, target)]
         old = os.open(before_path, os.O_RDONLY | os.O_DIRECTORY) if before is not None else -1
         try:
             _folder(fds[0], fds[1], "", made, before, old)
@@ -79,13 +118,15 @@ def _folder(source: int, target: int, path: str, made: Copied, before: Copied | 
 
 def _inner(source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int) -> None:
     try:
-        inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+        if path.count("/") >= DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, "folders in folders in folders")
+        inside = os.open(name, _FOLDER, dir_fd=source)
     except OSError:
         made.left_out.append(path)
         return
     try:
         os.mkdir(name, 0o700, dir_fd=target)
-        new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=target)
+        new = os.open(name, _FOLDER, dir_fd=target)
         try:
             _folder(inside, new, path, made, before, old)
             os.fchmod(new, stat.S_IMODE(found.st_mode) | 0o700)
@@ -99,15 +140,15 @@ def _inner(source: int, target: int, name: str, path: str, found: os.stat_result
 def _file(source: int, target: int, name: str, path: str, found: os.stat_result, made: Copied, before: Copied | None, old: int) -> None:
     mark = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     made.marks[path] = mark
-    if before is not None and before.marks.get(path) == mark:
-        os.link(path, name, src_dir_fd=old, dst_dir_fd=target, follow_symlinks=False)
-        return
     try:
         inside = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
     except OSError:
         made.left_out.append(path)
         return
     try:
+        if before is not None and before.marks.get(path) == mark and _same(inside, old, path):
+            os.link(path, name, src_dir_fd=old, dst_dir_fd=target, follow_symlinks=False)
+            return
         new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
         try:
             _content(inside, new, found.st_size)
@@ -117,6 +158,20 @@ def _file(source: int, target: int, name: str, path: str, found: os.stat_result,
     finally:
         os.close(inside)
     os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+
+
+def _same(source: int, old: int, path: str) -> bool:
+    """Whether a file has the content it had before: what is written through a memory map leaves no mark."""
+    before = os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=old)
+    try:
+        at = 0
+        while part := os.pread(source, COMPARED_AT_ONCE, at):
+            if part != os.pread(before, COMPARED_AT_ONCE, at):
+                return False
+            at += len(part)
+        return True
+    finally:
+        os.close(before)
 
 
 def _content(source: int, target: int, size: int) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 from llmproc_nb.inside import area, channel, confine, kin, shell
 from llmproc_nb.inside.rules import Rules
 
-WATCH_S = 0.1
+WATCH_S, IDLE_S = 0.1, 2.0
+"""How often a keeper looks at the memory of its family: while cells run, and while none does but something may go on behind them."""
 
 
 def main(control: socket.socket, lifeline: int, rules: Rules) -> None:
@@ -63,13 +64,13 @@ class Keeper:
         channel.send(self._control, {"op": "ready"})
         ends: list[Any] = [self._control, self._lifeline, wake]
         while True:
-            ready, _, _ = select.select(ends, [], [], WATCH_S if self._watching else None)
+            ready, _, _ = select.select(ends, [], [], WATCH_S if self._watching else IDLE_S)
             if self._lifeline in ready:
                 return
             if wake in ready:
                 os.read(wake, 4096)
                 self._reap()
-            if self._watching:
+            if self._watching or not ready:
                 self._hold_memory()
             if self._control in ready:
                 request, _, fds = channel.receive(self._control)

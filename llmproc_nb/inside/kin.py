@@ -84,18 +84,21 @@ def greedy(most_mb: float, inherited: dict[int, float]) -> tuple[int, float] | N
 
     What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So for each counts what it
     has more than its parent had when it was first seen (`inherited` keeps that); and all of it only where the machine itself runs short.
+    Of memory that is shared on purpose (maps, files of the working folders) they have together no more than the machine has of it.
     """
     parents, own_pid = _parents(), os.getpid()
-    now = {pid: _anonymous_mb(pid) for pid in {own_pid, *_below(own_pid, parents)}}
+    both = {pid: _memory_mb(pid) for pid in {own_pid, *_below(own_pid, parents)}}
+    now, shared = {pid: own for pid, (own, _) in both.items()}, {pid: shared for pid, (_, shared) in both.items()}
+    together = min(sum(shared.values()), _machine_mb("Shmem"))
     for gone in inherited.keys() - now.keys():
         del inherited[gone]
     for pid in now.keys() - inherited.keys():
         inherited[pid] = min(now[pid], now.get(parents.get(pid, 0), 0.0))
     del now[own_pid]
     more = {pid: max(0.0, size - inherited[pid]) for pid, size in now.items()}
-    if sum(more.values()) > most_mb or (sum(now.values()) > most_mb and _short()):
-        pid = max(more, key=lambda one: (more[one], now[one]))
-        return pid, now[pid]
+    if sum(more.values()) + together > most_mb or (sum(now.values()) + together > most_mb and _short()):
+        pid = max(more, key=lambda one: (more[one] + shared[one], now[one]))
+        return pid, now[pid] + shared[pid]
     return None
 
 
@@ -106,21 +109,27 @@ def own_private_mb() -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(names)) / 1000
 
 
-def _anonymous_mb(pid: int) -> float:
+def _memory_mb(pid: int) -> tuple[float, float]:
+    """What a process has for itself, and what of that which can be shared."""
+    found = {"RssAnon": 0.0, "RssShmem": 0.0}
     for line in _read(pid, "status").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1000
-    return 0.0
+        name, _, rest = line.partition(":")
+        if name in found:
+            found[name] = int(rest.split()[0]) / 1000
+    return found["RssAnon"], found["RssShmem"]
 
 
 def _short() -> bool:
     """Whether the machine has hardly any memory left."""
-    fields = dict(line.split(":", 1) for line in _read("", "meminfo").splitlines() if ":" in line)
-    try:
-        total, left = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    except (KeyError, ValueError):
-        return False
-    return left < total * LITTLE
+    return _machine_mb("MemAvailable") < _machine_mb("MemTotal") * LITTLE
+
+
+def _machine_mb(name: str) -> float:
+    """A line of /proc/meminfo; without end where there is none."""
+    for line in _read("", "meminfo").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1000
+    return float("inf")
 
 
 def _read(pid: int | str, name: str) -> str:

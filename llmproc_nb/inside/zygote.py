@@ -10,14 +10,13 @@ import gc
 import importlib
 import os
 import select
-import shutil
 import signal
 import socket
 import threading
 import time
 from typing import Any
 
-from llmproc_nb.inside import channel, confine, keeper, shell
+from llmproc_nb.inside import area, channel, confine, keeper, shell
 from llmproc_nb.inside.rules import Refused
 from llmproc_nb.inside.rules import load as load_rules
 
@@ -28,7 +27,8 @@ LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inli
 def main(fd: int, host: int) -> None:
     """Serve requests for families until the other side closes, or the process of the host is gone: a fork of it may hold the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the notebook's terminal is no matter of ours
-    control = socket.socket(fileno=fd)
+    control = socket.socket(fileno=os.dup(fd))  # a low number: the host's may be one that select cannot wait for
+    os.close(fd)
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
@@ -57,7 +57,7 @@ def main(fd: int, host: int) -> None:
         time.sleep(0.02)
     for pid, folder in folders.items():
         os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+        area.remove(folder)
 
 
 def load() -> None:
@@ -114,4 +114,4 @@ def reap(folders: dict[int, str]) -> None:
         if not pid:
             return
         if pid in folders:
-            shutil.rmtree(folders.pop(pid), ignore_errors=True)
+            area.remove(folders.pop(pid))

@@ -17,7 +17,6 @@ from llmproc_nb.core.sandbox import Output, Ran
 from llmproc_nb.notebook.celloutput import bundle, error_text, text
 
 WAIT_S = 0.1
-GRACE_S = 5.0
 
 
 class CodeError(Exception):
@@ -54,10 +53,11 @@ def run_cell(process: Process, code: str, timeout_s: float | None = None) -> Ran
                 _show(came.get(timeout=0.0 if running.done() else WAIT_S))
                 shown += 1
         except KeyboardInterrupt:
-            if interrupted:
-                raise
+            if interrupted:  # a second time: nobody waits for what it still has to say
+                running.cancel()
+                break
             interrupted = True
-            running.cancel()
+            asyncio.run_coroutine_threadsafe(process.sandbox.stop(), process.machine.owner.loop)
     if interrupted:
         raise SandboxInterrupted(f"the code in {process.name}'s sandbox") from None
     ran = running.result()

@@ -56,8 +56,14 @@ class Door:
                 self._family, shell = await pool().take(self._rules)
             else:
                 shell = await self._family.first()
-        for name, path in files:
-            await shell.write_file(name, await asyncio.to_thread(path.read_bytes))
+        whole = False
+        try:
+            for name, path in files:
+                await shell.write_file(name, await asyncio.to_thread(path.read_bytes))
+            whole = True
+        finally:
+            if not whole:
+                await shell.close()
         return shell
 
     async def close(self) -> None:

@@ -58,6 +58,9 @@ class Family:
 
     async def begin(self) -> None:
         """Have the family made. Raises ToolError where the confinement that is asked for cannot be had."""
+        await self._whole(self._begin(), lambda _: self._aside(self.close()))
+
+    async def _begin(self) -> None:
         folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
         try:
             if self.rules.hosts:
@@ -117,6 +120,10 @@ class Family:
         except asyncio.CancelledError:
             task.add_done_callback(lambda done: None if done.cancelled() or done.exception() else undo(done.result()))
             raise
+
+    async def to_the_end(self, work: Coroutine[Any, Any, _Made]) -> _Made:
+        """Do something to its end, also where whoever waits for it is cancelled."""
+        return await self._whole(work, lambda _: None)
 
     async def _first(self) -> LiveShell:
         async with self._lock:
@@ -256,7 +263,7 @@ class Family:
                 await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
             self._process.kill()
             self._process.forget()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._tasks - {asyncio.current_task()}), return_exceptions=True)
 
     def _denied(self, why: str) -> None:
         if len(self.denied) < MOST_DENIED:

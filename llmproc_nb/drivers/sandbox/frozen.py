@@ -28,6 +28,7 @@ class Frozen:
         self.process: Process | None = None
         self.memory_mb = 0.0
         self.measured_at = 0.0
+        self._measures = self._wakes = 0
         self.why = ""
 
     @property
@@ -57,10 +58,12 @@ class Frozen:
 
     async def wake_as(self, header: dict[str, Any], fds: tuple[int, ...]) -> None:
         """Tell the copy to fork a live shell that has these descriptors."""
+        self._wakes += 1
         await self._line.send(header, fds=fds)
 
     async def measure(self) -> None:
         """Have the copy say what memory it has for itself: nobody else may read that."""
+        self._measures += 1
         await self._line.send({"op": "measure"})
 
     async def close(self) -> None:
@@ -88,11 +91,13 @@ class Frozen:
         except msgspec.DecodeError:
             self._over("it sent what is no message")
             return
-        if isinstance(message, said.Hello):
+        if isinstance(message, said.Hello) and not self._greeted.is_set():
             self._greeted.set()
-        elif isinstance(message, said.Size):
+        elif isinstance(message, said.Size) and self._measures:
+            self._measures -= 1
             self.memory_mb = message.mb
-        elif isinstance(message, said.Ended):
+        elif isinstance(message, said.Ended) and self._wakes:
+            self._wakes -= 1
             self._family.reasons.tell(message.pid, message.how)
         else:
             self._over("it sent what was not asked for")

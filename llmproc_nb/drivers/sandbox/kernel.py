@@ -169,14 +169,14 @@ class KernelShell:
                 message = await next_message(self._client.get_iopub_msg, QUIET_S)
                 if message is None and reply.done():
                     return status
-                if message is None or message.get("parent_header", {}).get("msg_id") != request:
+                if message is None or message["parent_header"].get("msg_id") != request:
                     continue
                 kind, content = message["header"]["msg_type"], message["content"]
                 if kind == "status" and content.get("execution_state") == "idle":
                     return status
                 if kind == "error":
                     status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
-                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # it is no such message
+                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):  # it is no such message
                     take(outputs, kind, content)
         finally:
             reply.cancel()
@@ -184,7 +184,7 @@ class KernelShell:
     async def _replied(self, request: str) -> None:
         while True:
             message = await next_message(self._client.get_shell_msg, QUIET_S)
-            if message is not None and message.get("parent_header", {}).get("msg_id") == request:
+            if message is not None and message["parent_header"].get("msg_id") == request:
                 return
 
     @property

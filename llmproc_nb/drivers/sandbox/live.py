@@ -59,7 +59,7 @@ class LiveShell(Questions):
         self._answers: Answers[tuple[said.Answer | said.Kept, bytes]] = Answers()
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._closed = self._parted = False
+        self._closed = self._parted = self._ended_by_us = False
         self.why = ""
         self.snapshot = ""
 
@@ -151,11 +151,14 @@ class LiveShell(Questions):
         if not self._closed:
             self._closed = True
             self.why = self.why or "it was closed"
-            if self.process is not None:
-                self.process.kill()
-                await self._family.ended(self)
-                self.process.forget()
-            self._finish()
+            await self._family.to_the_end(self._end())
+
+    async def _end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            await self._family.ended(self)
+            self.process.forget()
+        self._finish()
 
     # one cell
 
@@ -194,7 +197,7 @@ class LiveShell(Questions):
             notes = [f"Not all output is here: {cell.outputs.full}."]
         if cell.done is not None:
             return ("interrupted" if cell.asked else cell.done.status), notes
-        if self.process is not None:
+        if self.process is not None and not self._ended_by_us:
             self.why = await self._family.reasons.of(self.process.inner_pid, REASON_S) or self.why
         return "died", [*notes, f"The session ended with this cell: {self.why}."]
 
@@ -208,10 +211,11 @@ class LiveShell(Questions):
             process.interrupt()
             await _first(cell.over, cell.over, AGAIN_S)
         if not cell.over.is_set():
+            self._ended_by_us = True
             self.why = self.why or f"it did not stop within {GRACE_S:g} s when it was interrupted, and was killed"
             process.kill()
             await _first(cell.over, cell.over, GRACE_S)
-            self._broken(self.why)
+            self._over(self.why)
 
     # questions
 
@@ -219,7 +223,9 @@ class LiveShell(Questions):
         async with self._lock:
             self._must_live(f"{header['op']} cannot be done")
             found, data = await self.request(header, body)
-            assert isinstance(found, said.Answer)
+            if not isinstance(found, said.Answer):
+                self._broken("it answered another thing than it was asked")
+                raise ToolError(f"the session ended: {self.why}", place="sandbox")
             if found.error:
                 raise ToolError(found.error, place="sandbox")
             return found, data
@@ -299,16 +305,21 @@ class LiveShell(Questions):
     def _cut(self, why: str) -> None:
         """The line is over before the process is."""
         self._greeted.set()
-        self._broken(why)
+        self._over(why)
 
     def _died(self) -> None:
         """The process is gone; what it said before is still to be read."""
         if not self.why:
             self._line.rest()
             self._texts.rest()
-        self._broken(self.why or "its process ended")
+        self._over(self.why or "its process ended")
 
     def _broken(self, why: str) -> None:
+        """It did what ends it."""
+        self._ended_by_us = self._ended_by_us or not self.why
+        self._over(why)
+
+    def _over(self, why: str) -> None:
         """Nothing more can be done with it."""
         self.why = self.why or why
         if self.process is not None:

@@ -29,8 +29,8 @@ async def next_message(get: Any, timeout_s: float) -> dict[str, Any] | None:
 
     try:
         found: dict[str, Any] = await get(timeout=timeout_s)
-        return found
-    except (Empty, ValueError, TypeError, KeyError):
+        return found if all(isinstance(found[part], dict) for part in ("header", "parent_header", "content")) else None
+    except (Empty, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -14,6 +14,10 @@ from llmproc_nb.core.sandbox import Output, OutputReader
 from llmproc_nb.drivers.sandbox.said import Shown, read_bundle, read_error
 
 MOST_OUTPUTS = 10_000
+MOST_CAME = 4
+"""How many times what is kept at most may come, with all that is cleared and updated."""
+PIECE_BYTES = 100
+"""What each piece counts besides its data: what is empty costs something too."""
 _RUNS = frozenset({"application/javascript", "text/javascript"})
 
 
@@ -35,6 +39,8 @@ class Outputs:
         self._clear_next = False
         self._cleared = 0
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        self._came = 0
+        self._fault = ""
         self.full = ""
 
     def text(self, name: str, data: bytes) -> None:
@@ -52,9 +58,9 @@ class Outputs:
 
     def shown(self, said: Shown, body: bytes) -> None:
         """A display, a value, an error, or an update of an earlier display. Raises ValueError where it is none of these."""
-        output = _error(body) if said.kind == "error" else Output(kind=said.kind, data=_bundle(body))
-        if not self._room(len(body)):
+        if not self._room(len(body)):  # before it is read: that takes more memory than it has bytes
             return
+        output = _error(body) if said.kind == "error" else Output(kind=said.kind, data=_bundle(body))
         self._tell(output)
         piece = _Piece(output, len(body), display_id=said.display_id)
         if said.update:
@@ -67,6 +73,8 @@ class Outputs:
 
     def clear(self, *, wait: bool) -> None:
         """What was shown is cleared, at once or when the next output comes."""
+        if not self._room(0):
+            return
         if wait:
             self._clear_next = True
         else:
@@ -75,7 +83,7 @@ class Outputs:
     @property
     def notes(self) -> list[str]:
         """What is to be said of the outputs."""
-        return [f"{self._cleared} outputs were cleared by the code"] if self._cleared else []
+        return [f"{self._cleared} outputs were cleared by the code"] * bool(self._cleared) + [self._fault] * bool(self._fault)
 
     def kept(self) -> tuple[Output, ...]:
         """All outputs, text joined."""
@@ -100,7 +108,8 @@ class Outputs:
     def _room(self, size: int) -> bool:
         if self.full:
             return False
-        if self._bytes + size > self._most:
+        self._came += size + PIECE_BYTES
+        if self._bytes + size > self._most or self._came > self._most * MOST_CAME:
             self.full = f"more than {self._most / 1e6:g} MB of output"
             return False
         self._bytes += size
@@ -108,7 +117,10 @@ class Outputs:
 
     def _tell(self, output: Output) -> None:
         if self._reader is not None:
-            self._reader(output)
+            try:
+                self._reader(output)
+            except Exception as error:  # foreign code: the cell goes on without it
+                self._reader, self._fault = None, f"on_output raised {type(error).__name__} and was told no more: {error}"
 
 
 def _error(body: bytes) -> Output:
@@ -117,7 +129,7 @@ def _error(body: bytes) -> Output:
 
 
 def _bundle(body: bytes) -> dict[str, object]:
-    """The bundle, without what would run in a notebook, and text where text must be."""
+    """The bundle, without what would run in a notebook, and text where text must be. Raises ValueError."""
     bundle = {mime: value for mime, value in read_bundle(body).items() if mime.lower() not in _RUNS and "widget-view" not in mime.lower()}
     for mime, value in bundle.items():
         if not isinstance(value, str) and not mime.endswith("json"):

@@ -100,11 +100,13 @@ async def _made(rules: SandboxRules) -> tuple[Family, LiveShell]:
             raise
         family = Family(rules)  # the zygote was just ending: there is another one now
         await family.begin()
+    shell = None
     try:
-        return family, await family.first()
-    except ToolError:
-        await family.close()
-        raise
+        shell = await family.first()
+        return family, shell
+    finally:
+        if shell is None:
+            await family.close()
 
 
 def _key(rules: SandboxRules) -> bytes:

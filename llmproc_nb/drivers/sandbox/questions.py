@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Look
 from llmproc_nb.drivers.sandbox import said
 from llmproc_nb.drivers.sandbox.files import relative
 
 MOST_FILE = 1 << 28
+MOST_DATA, MOST_PARTS = 1 << 27, 5_000_000
+"""Bytes, and lists and dicts, of a variable that is no frame."""
 
 
 class Questions:
@@ -39,16 +39,16 @@ class Questions:
         if answer.kind == "frame":
             return body
         try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ToolError(f"the session gave something for {name} that is no JSON", place="sandbox") from error
+            return said.read_data(body, MOST_DATA, MOST_PARTS)
+        except ValueError as error:  # also what msgspec raises
+            raise ToolError(f"the session gave for {name} what cannot be taken: {error}", place="sandbox") from error
 
     async def look(self) -> Look:
         """What there is."""
         _, body = await self._ask({"op": "look"})
         try:
             return said.read_look(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ToolError("the session gave something that is no list of what it has", place="sandbox") from error
 
     async def write_file(self, path: str, data: bytes) -> None:

@@ -1,0 +1,374 @@
+"""Attacks by the code in a sandbox on what reads its messages, keeps its files and counts its memory; and stops at bad moments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from paths import ROOT
+from sandboxes import in_shell, linux_only, opened, ran, said, text_of, tiers
+
+from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import Output
+from llmproc_nb.drivers.arrow import unpacked
+from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.pool import pool
+
+pytestmark = linux_only
+FORGE = """
+import json, threading, time
+line = get_ipython().outlet.sock
+def forge(body=b"", **header):
+    head = json.dumps(header).encode()
+    line.sendall(len(head).to_bytes(4, "big") + len(body).to_bytes(4, "big") + head + body)
+def later(message):
+    def flood():
+        time.sleep(0.2)
+        while True:
+            message()
+    threading.Thread(target=flood, daemon=True).start()
+"""
+ANSWER = """
+from llmproc_nb.inside import shell as inside
+def instead(state, work, header, body):
+    forge({body}, op={op!r}, n=header["n"], **{fields!r})
+inside.ask = instead
+"""
+
+
+def memory_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+async def host_cpu_s(while_s: float = 1.0) -> float:
+    """What this process uses of its processor meanwhile, where it should have nothing to do."""
+    await asyncio.sleep(0.5)
+    before = time.process_time()
+    await asyncio.sleep(while_s)
+    return time.process_time() - before
+
+
+# messages
+
+
+FLOODS = {
+    "clearing": "later(lambda: forge(op='clear', wait=False))",
+    "clearing later": "later(lambda: forge(op='clear', wait=True))",
+    "an update of the same": (
+        "show = dict(op='output', kind='display_data', display_id='d')\n"
+        'text = b\'{"text/plain": "x"}\'\n'
+        "forge(text, **show); later(lambda: forge(text, **show, update=True))"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_between_the_cells_costs_the_notebook_nothing(name: str) -> None:
+    async def look() -> None:
+        async with opened() as door:
+            shell = await door.start()
+            assert (await ran(shell, f"{FORGE}\n{FLOODS[name]}")).status == "ok"
+            assert await host_cpu_s() < 0.3
+
+    asyncio.run(look())
+
+
+@in_shell()
+async def test_a_copy_that_floods_is_ended(shell: Any) -> None:
+    code = """
+import json
+from llmproc_nb.inside import channel, frozen
+def flood(sock):
+    head = json.dumps({"op": "size", "mb": 1.0}).encode()
+    message = (len(head).to_bytes(4, "big") + bytes(4) + head) * 1000
+    while True: sock.sendall(message)
+frozen.channel = type("Channel", (), {"receive": staticmethod(flood), "close_all": channel.close_all})
+"""
+    assert (await ran(shell, code)).status == "ok"
+    try:
+        kept = await shell.keep()
+    except ToolError:
+        kept = None
+    assert await host_cpu_s() < 0.3
+    assert kept is None or kept.why == "it sent what was not asked for"
+    assert await said(shell, "1") == "1"
+
+
+@in_shell()
+async def test_data_that_takes_far_more_memory_than_bytes_is_left_out(shell: Any) -> None:
+    before = memory_mb()
+    lists = "b'{\"application/json\": [' + b'[],' * 8_000_000 + b'[]]}'"
+    done = await ran(shell, f"{FORGE}\nforge({lists}, op='output', kind='display_data')")
+    assert (done.status, [list(output.data) for output in done.outputs]) == ("ok", [["text/plain"]])
+    assert "too much to be kept" in done.outputs[0].data["text/plain"]
+    assert memory_mb() - before < 150
+
+
+@in_shell()
+async def test_data_for_which_there_is_no_room_is_not_read(shell: Any) -> None:
+    """While an answer is awaited the largest of all messages may come."""
+    before = memory_mb()
+    flood = "forge(b'{\"application/json\": [' + b'1.5,' * 20_000_000 + b'1]}', op='output', kind='display_data')"
+    code = ANSWER.format(body="b'1'", op="answer", fields={"kind": "json"}).replace("forge(b'1'", f"{flood}; forge(b'1'")
+    await ran(shell, f"{FORGE}\n{code}")
+    assert await shell.get("x") == 1
+    assert memory_mb() - before < 300
+
+
+DEEP = "b'[' * 900 + b']' * 900"
+
+
+@in_shell()
+async def test_data_that_could_be_read_but_not_written_down_is_no_message(shell: Any) -> None:
+    done = await ran(shell, f"{FORGE}\nforge(b'{{\"application/json\": ' + {DEEP} + b'}}', op='output', kind='display_data')")
+    assert done.status == "died" and "nested more than 200 deep" in done.notes[0]
+
+
+TAKEN = {
+    "deep": (DEEP, "answer", "nested more than 200 deep"),
+    "many parts": ("b'[' + b'[],' * 6_000_000 + b'1]'", "answer", "too much"),
+    "no data": ("b'[1, NaN]'", "answer", "cannot be taken"),
+    "another answer": ("b''", "kept", "another thing"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_variable_that_is_a_trap_is_not_taken(name: str) -> None:
+    body, op, why = TAKEN[name]
+
+    async def look() -> None:
+        async with opened() as door:
+            shell = await door.start()
+            fields = {"kind": "json"} if op == "answer" else {}
+            await ran(shell, FORGE + ANSWER.format(body=body, op=op, fields=fields))
+            with pytest.raises(ToolError, match=why):
+                await shell.get("x")
+            assert await said(await door.start(), "1") == "1"
+
+    asyncio.run(look())
+
+
+@in_shell()
+async def test_a_list_of_variables_without_end_is_none(shell: Any) -> None:
+    body = "b'{\"files\": [' + b'[\"\", 0],' * 5_000_000 + b'[\"\", 0]]}'"
+    await ran(shell, FORGE + ANSWER.format(body=body, op="answer", fields={}))
+    with pytest.raises(ToolError, match="no list of what it has"):
+        await shell.look()
+
+
+def test_what_is_cleared_counts_as_well() -> None:
+    """Whoever reads the outputs as they come has them all in a queue."""
+    came = list[Output]()
+    outputs = Outputs(1_000_000, came.append)
+    while not outputs.full:
+        outputs.text("stdout", b"x" * 1000)
+        outputs.clear(wait=False)
+    assert sum(len(output.text) for output in came) < 4_000_000
+    assert outputs.full == "more than 1 MB of output"
+
+
+@in_shell()
+async def test_a_reader_of_outputs_that_fails_disturbs_no_cell(shell: Any) -> None:
+    def fails(output: Output) -> None:
+        raise KeyError("reader")
+
+    done = await shell.run("print(1)\ndisplay(2)\nprint(3)", timeout_s=10, on_output=fails)
+    assert (done.status, text_of(done.outputs)) == ("ok", "1\n23\n")
+    assert done.notes == ("on_output raised KeyError and was told no more: 'reader'",)
+
+
+# frames
+
+
+def stream(table: pa.Table, **options: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def described(**fields: Any) -> bytes:
+    column = {"name": "a", "field_name": "a", "pandas_type": "int64", "numpy_type": "int64", "metadata": None}
+    said = {"index_columns": [], "column_indexes": [], "columns": [column | fields.pop("column", {})], "pandas_version": "3"} | fields
+    return stream(pa.table({"a": [1]}).replace_schema_metadata({"pandas": json.dumps(said)}))
+
+
+BOMBS = {
+    "compressed": lambda: stream(pa.table({"a": [0.0] * 1000}), compression="zstd"),
+    "compressed words": lambda: stream(pa.table({"a": pa.array(["x" * 1000] * 3).dictionary_encode()}), compression="lz4"),
+    "nothing, very often": lambda: stream(pa.table({"a": pa.ListArray.from_arrays([0, 1 << 30], pa.nulls(1 << 30))})),
+    "one run": lambda: stream(pa.table({"a": pa.RunEndEncodedArray.from_arrays([1 << 30], [1])})),
+    "an index without kind": lambda: described(index_columns=[{}]),
+    "no columns": lambda: stream(pa.table({"a": [1]}).replace_schema_metadata({"pandas": "{}"})),
+    "a type that is not its": lambda: described(column={"numpy_type": "interval[int64]"}),
+    "names that are no numbers": lambda: described(
+        column_indexes=[{"name": None, "field_name": None, "pandas_type": "decimal", "numpy_type": "object", "metadata": None}]
+    ),
+    "names that are code": lambda: stream(
+        pa.table({"__import__('os').getcwd()": [1]}).replace_schema_metadata(
+            {"pandas": json.dumps({"index_columns": [], "columns": [], "column_indexes": [{"pandas_type": "unicode"}] * 2})}
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_frame_that_is_a_trap_is_told_and_takes_no_memory(name: str) -> None:
+    made = BOMBS[name]()
+    before = memory_mb()
+    with pytest.raises(ToolError, match="no whole frame"):
+        unpacked(made)
+    assert memory_mb() - before < 600
+
+
+def test_frames_of_all_kinds_still_come_out() -> None:
+    table = pa.table(
+        {
+            "number": [1, None],
+            "text": ["a", None],
+            "list": [[1], []],
+            "record": [{"a": [None]}, None],
+            "word": pa.array(["x", "x"]).dictionary_encode(),
+            "nothing": pa.nulls(2),
+            "map": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64())),
+        }
+    )
+    assert unpacked(stream(table)).shape == (2, 7)
+
+
+# files
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
+def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tmp_path: Path) -> None:
+    if tier not in tiers():
+        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    code = (
+        "import os\nopen('x', 'w').write('here')\nfor at in range(1500): os.mkdir('d'); os.chdir('d')\n"
+        "os.chdir(os.path.expanduser('~/../work'))\nos.mkdir('closed'); open('closed/y', 'w').close(); os.chmod('closed', 0)"
+    )
+
+    async def look() -> int:
+        async with opened(tier=tier) as door:
+            shell = await door.start()
+            assert (await ran(shell, code)).status == "ok"
+            kept = await shell.keep()
+            assert await said(await kept.wake(), "open('x').read()") == "'here'"
+            await shell.close()
+            assert await said(await door.start(), "1") == "1"
+            from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+
+            return ZYGOTE.pid
+
+    os.environ["TMPDIR"], before = str(tmp_path), os.environ.get("TMPDIR")
+    import tempfile
+
+    tempfile.tempdir = None
+    try:
+        zygote = asyncio.run(look())
+    finally:
+        os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
+        tempfile.tempdir = None
+    last = time.monotonic() + 10
+    while os.listdir(tmp_path) and time.monotonic() < last:
+        time.sleep(0.05)
+    assert os.listdir(tmp_path) == []
+    assert os.path.exists(f"/proc/{zygote}")
+
+
+@in_shell()
+async def test_what_is_written_through_a_map_is_in_the_next_copy(shell: Any) -> None:
+    """A write through a map leaves no mark on its file, here or when the map is gone again."""
+    code = "import mmap\nwith open('x', 'r+b') as file, mmap.mmap(file.fileno(), 4096) as whole: whole[0] = ord('{letter}')"
+    await said(shell, "_ = open('x', 'w').write('-' * 4096)")
+    for letter in "AB":
+        await said(shell, code.format(letter=letter))
+        kept = await shell.keep()
+    assert await said(await kept.wake(), "open('x').read(1)") == "'B'"
+
+
+# memory
+
+
+BOMB = """
+import mmap, os, time
+def bomb():
+    for _ in range(5):
+        if os.fork() == 0:
+            whole = mmap.mmap(-1, 100 << 20, {flags})
+            for at in range(0, 100 << 20, 4096): whole[at] = 1
+            time.sleep({sleep_s})
+            os._exit(0)
+"""
+SHARED, PRIVATE = "mmap.MAP_SHARED | mmap.MAP_ANONYMOUS", "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS"
+
+
+@in_shell(memory_mb=256)
+async def test_memory_that_is_shared_counts(shell: Any) -> None:
+    code = (
+        BOMB.format(flags=SHARED, sleep_s=20)
+        + "bomb()\ntime.sleep(3)\nends = [os.waitpid(-1, os.WNOHANG)[1] for _ in range(5)]\nends.count(9) > 1"
+    )
+    done = await ran(shell, code)
+    assert done.status == "died" or text_of(done.outputs) == "True"
+
+
+@in_shell(memory_mb=256)
+async def test_memory_that_is_taken_between_the_cells_counts(shell: Any) -> None:
+    await ran(shell, BOMB.format(flags=PRIVATE, sleep_s=30) + "bomb()")
+    await asyncio.sleep(6)
+    done = await ran(shell, "[os.waitpid(-1, os.WNOHANG)[1] for _ in range(5)].count(9) > 1")
+    assert done.status == "died" or text_of(done.outputs) == "True"
+
+
+# beginnings and ends
+
+
+def test_a_start_that_is_stopped_at_any_moment_leaves_nothing() -> None:
+    async def look() -> None:
+        async with opened() as door:
+            await door.start()
+            while not pool().waiting or pool()._making:
+                await asyncio.sleep(0.02)
+        for pause_s in (0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03):
+            async with opened(processes=20 + int(pause_s * 1000)) as door:
+                await pool().close()
+                before = len(os.listdir("/proc/self/fd"))
+                starting = asyncio.create_task(door.start())
+                await asyncio.sleep(pause_s)
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                await door.close()
+                await pool().close()
+            await asyncio.sleep(0.2)
+            assert len(os.listdir("/proc/self/fd")) <= before, pause_s
+
+    asyncio.run(look())
+
+
+HOST = """
+import asyncio, os, resource, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from sandboxes import opened, said, tiers
+tier = tiers()[0]
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
+async def main():
+    async with opened(tier=tier) as door:
+        print(await said(await door.start(), "1 + 1"))
+asyncio.run(main())
+"""
+
+
+def test_a_notebook_with_very_many_open_files_has_sandboxes() -> None:
+    code = HOST.format(tests=str(ROOT / "tests"), root=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("2", 0), done.stderr[-2000:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import random
 import resource
 import signal
@@ -97,6 +98,7 @@ def first(fds: list[int], mount: int | None, path: str, rules: Rules) -> None:
     state = State(_INTERPRETER[0], rules)
     state.adopt(fds)
     state.move_in(mount, path)
+    state.shell.user_ns["_dh"] = [pathlib.Path.cwd()]  # where %cd has been
     sys.path.insert(0, "")
     sys.argv = [""]
     tempfile.tempdir = None  # a library may have asked for it in the zygote

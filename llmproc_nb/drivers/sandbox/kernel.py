@@ -156,7 +156,8 @@ class KernelShell:
                 if not await self._stop(running, FLOOD_GRACE_S if outputs.full else GRACE_S):
                     return "died", [*notes, f"The session ended with this cell: {self.why}."]
                 return ("interrupted" if asked or outputs.full else "timed_out"), notes
-        return running.result(), notes
+        status = running.result()
+        return status, [f"The session ended with this cell: {self.why}."] if status == "died" else notes
 
     async def _through(self, request: str, outputs: Outputs) -> str:
         """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form.
@@ -173,6 +174,10 @@ class KernelShell:
                     continue
                 kind, content = message["header"]["msg_type"], message["content"]
                 if kind == "status" and content.get("execution_state") == "idle":
+                    await asyncio.wait({reply}, timeout=QUIET_S)
+                    if reply.done() and reply.result():
+                        self.why = "it was told to exit"
+                        return "died"
                     return status
                 if kind == "error":
                     status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
@@ -181,11 +186,15 @@ class KernelShell:
         finally:
             reply.cancel()
 
-    async def _replied(self, request: str) -> None:
+    async def _replied(self, request: str) -> bool:
+        """Wait for the reply to a cell: whether the kernel ends with it, as `exit()` asks."""
         while True:
             message = await next_message(self._client.get_shell_msg, QUIET_S)
             if message is not None and message["parent_header"].get("msg_id") == request:
-                return
+                content = message["content"]
+                payload = content.get("payload") if isinstance(content, dict) else None
+                found = [one for one in payload if isinstance(one, dict)] if isinstance(payload, list) else []
+                return any(one.get("source") == "ask_exit" and not one.get("keepkernel") for one in found)
 
     @property
     def _asked(self) -> bool:

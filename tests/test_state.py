@@ -271,6 +271,12 @@ def test_a_shorter_fork_has_the_state_of_the_place_it_was_made_from() -> None:
     assert (value(again), value(scout)) == ("3", "2")  # type: ignore[arg-type]
 
 
+def test_the_live_view_has_the_last_line_of_code_that_runs() -> None:
+    scout, heard = start(), list[tuple[str, str]]()
+    scout.run("run: print('one'); print('two')", on_delta=lambda delta: heard.append((delta.kind, delta.text))).result()
+    assert ("wait", "two") in heard
+
+
 def test_two_results_of_a_reply_are_answered_in_order() -> None:
     scout = start()
     result = scout.run("run: print(1) ;; print(2) ;; print(3)").result()

@@ -22,8 +22,10 @@ from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
-from llmproc_nb.core.output import Shown, shown
+from llmproc_nb.core.output import Shown, plain, shown
 from llmproc_nb.core.program import FdRules
+from llmproc_nb.core.provider import Delta
+from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.server import rest_servers
 from llmproc_nb.core.tool import Place, Tool, Toolset
 
@@ -210,8 +212,14 @@ def fd_to_file(process: Process, **arguments: Any) -> str:
 
 
 async def run_python(process: Process, place: Place, code: str) -> tuple[Shown, ...]:
-    """What a code cell gave."""
-    return shown(await process.sandbox.execute(code, place=place))
+    """What a code cell gave. While it runs the live view has the last line that it wrote."""
+
+    def came(output: Output) -> None:
+        run = process.running
+        if run is not None and run.hears and output.kind == "stream":
+            run.delta(Delta("wait", plain(output.text[-500:]).rstrip().rpartition("\n")[2]))
+
+    return shown(await process.sandbox.execute(code, place=place, on_output=came))
 
 
 def write_stderr(process: Process, message: str) -> str:

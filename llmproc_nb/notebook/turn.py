@@ -219,6 +219,7 @@ class Turn:
         elif isinstance(event, ToolRan):
             text, images = _result(event.result)
             self._call(event.position, event.name).now(name=event.name, outcome=event.outcome, text=text, images=images)
+            self.note = ""
         elif isinstance(event, CodeRan) and event.position is not None:
             self._call(event.position, "run_python").now(outputs=event.outputs)
         elif isinstance(event, AttemptFailed):

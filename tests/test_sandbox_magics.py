@@ -86,6 +86,12 @@ def test_an_interrupt_reaches_the_code_and_the_variables_stay(kernel):
     assert ok(kernel.run("%log code")).data("text/plain")
 
 
+def test_what_an_interrupted_agent_had_printed_is_in_its_answer(kernel):
+    ran = kernel.run("%%agent scout\nprint('so far', 6 * 7)\nwhile True: pass", interrupt_after_s=1.0)
+    assert ran.error is not None
+    assert "so far 42" in ok(kernel.run("scout.messages[-1].tool_results[0].text")).data()[0]
+
+
 def test_a_timeout_stops_the_code(kernel):
     raised = failed(kernel.run("%%sandbox --timeout 0.5\nwhile True: pass"))
     assert raised["evalue"] == "the code was stopped after 1 s"

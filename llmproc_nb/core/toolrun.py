@@ -19,10 +19,11 @@ from llmproc_nb.core.decision import recorded as recorded_decision
 from llmproc_nb.core.errors import LlmprocError, LogError, ReplayMiss, ToolError
 from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
+from llmproc_nb.core.output import shown
 from llmproc_nb.core.owner import ToolExit
 from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_part
 from llmproc_nb.core.result import ToolRun
-from llmproc_nb.core.sandboxed import note_recorded
+from llmproc_nb.core.sandboxed import note_recorded, recorded_ran
 from llmproc_nb.core.syscall import read_fd, run_python
 from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
@@ -102,6 +103,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
                 parts = await paged_result(run.process, parts, f"tool_result {call.name}", node, position)
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
+        parts = (*_until_then(run, node, position), *parts)
     except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
     except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
@@ -129,6 +131,13 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         with suppress(asyncio.CancelledError):  # the answer stands, whoever is told of it
             await run.tell("tool_end", call.name, made[0].result)
     return made
+
+
+def _until_then(run: Run, node: Node, position: int) -> ResultParts:
+    """What code that was interrupted had given until then."""
+    cell = next((cell for cell in run.code if cell.node == node.id and cell.position == position), None)
+    said = shown(recorded_ran(cell)) if cell is not None and cell.status == "interrupted" else ()
+    return tuple(Text(text=part.said) if isinstance(part, Paged) else part for part in said)
 
 
 class _Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,7 +244,7 @@ async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
     if isinstance(value, Path):
         return (await run.machine.owner.workers.run(lambda: file_part(run.process, value, place)),)
 
-    def shown() -> ResultParts:
+    def as_shown() -> ResultParts:
         made = run.machine.show(value)
         several = made if isinstance(made, tuple) and any(isinstance(part, Paged) for part in made) else (made,)
         return tuple(part for one in several for part in _of_one(one))
@@ -243,7 +252,7 @@ async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
     def _of_one(made: Any) -> ResultParts:
         return (rows_part(run.process, made, label, place),) if isinstance(made, Paged) else result_parts(made)
 
-    return await run.machine.owner.workers.run(shown)
+    return await run.machine.owner.workers.run(as_shown)
 
 
 async def _released(function: Callable[[], Awaitable[Any]]) -> Any:

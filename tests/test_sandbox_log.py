@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from kernels import Kernel, Ran, ok
 
 from llmproc_nb import Program, new_machine
+from llmproc_nb.core.errors import ToolError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
 
@@ -87,3 +90,21 @@ def test_a_closed_machine_leaves_nothing_waiting() -> None:
         return len(os.listdir("/proc/self/fd"))
 
     assert used() == used() == used()
+
+
+def test_values_pass_as_they_are_or_not_at_all() -> None:
+    made = new_machine()
+    process = Program(name="scout", provider="scripted", model="m", script=({"say": "x"},), tools=("run_python",)).start(machine=made)
+    sandbox = process.sandbox
+    array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    sandbox.put(array=array, facts={"a": [1, None, True, "x"]}, frame=pd.DataFrame({"a": [1.5, None]}))
+    assert np.array_equal(sandbox.get("array"), array) and sandbox.get("facts") == {"a": [1, None, True, "x"]}
+    pd.testing.assert_frame_equal(sandbox.get("frame"), pd.DataFrame({"a": [1.5, None]}))
+    for value in (float("nan"), (1, 2), {1, 2}, b"ab", {1: "a"}, [float("inf")], np.array([object()])):
+        with pytest.raises(ToolError, match="as it is"):
+            sandbox.put(value=value)
+    sandbox.run("pair, keyed, odd = (1, 2), {2: 3}, [float('nan')]")
+    for name in ("pair", "keyed", "odd"):
+        with pytest.raises(ToolError, match=name):
+            sandbox.get(name)
+    made.close()

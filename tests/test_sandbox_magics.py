@@ -131,7 +131,7 @@ def test_frames_and_plain_data_come_out(kernel):
     ok(kernel.run("%%sandbox\nresult = df.assign(c=df.a * 2)\nfacts = {'n': 3, 'names': ['x']}"))
     ok(kernel.run("%sandbox pull result facts"))
     assert ok(kernel.run("(result.c.tolist(), facts)")).data() == ["([2, 4, 6], {'n': 3, 'names': ['x']})"]
-    assert "no plain data" in failed(kernel.run("%sandbox push script"))["evalue"]
+    assert "would not arrive as it is" in failed(kernel.run("%sandbox push script"))["evalue"]
     assert "there is no variable 'nothing'" in failed(kernel.run("%sandbox pull nothing"))["evalue"]
 
 

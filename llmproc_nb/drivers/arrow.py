@@ -1,7 +1,11 @@
-"""Values on their way into a sandbox and out of it: frames as Arrow streams, all else as plain JSON data. Nothing is ever unpickled."""
+"""Values on their way into a sandbox and out of it: frames as Arrow streams, arrays as NumPy writes them, all else as plain JSON data.
+
+Nothing is ever unpickled, and nothing arrives as something else than it was.
+"""
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -12,30 +16,41 @@ from llmproc_nb.core.errors import ToolError
 MOST_BYTES = 4 << 30
 """What a frame may take here, about."""
 OBJECT_BYTES, VALUE_BYTES = 120, 16
-PLAIN = "frames and plain data (texts, numbers, lists, dicts) can pass"
+NUMPY = b"\x93NUMPY"
+PLAIN = "frames, arrays and plain data (texts, numbers, lists, dicts of texts) can pass as they are"
 
 
 def packed(value: Any, name: str) -> Any:
-    """The bytes of an Arrow stream for a frame or series, the value itself where JSON can say it. Raises ToolError."""
+    """The bytes of an Arrow stream for a frame (a series is a frame of one column), of an .npy file for an array, else plain data.
+
+    Raises ToolError where a value could not arrive as it is.
+    """
     if hasattr(value, "to_frame") and not hasattr(value, "columns"):  # a series or an index
         value = value.to_frame()
     if hasattr(value, "columns") and hasattr(value, "to_parquet"):
         return _stream(value, name)
-    if hasattr(value, "tolist") and hasattr(value, "dtype"):  # an array, or one of its scalars
-        value = value.tolist()
+    if hasattr(value, "dtype") and getattr(value, "shape", None):
+        return _npy(value, name)
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        value = value.item()
     try:
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise ToolError(f"{name} is a {type(value).__name__}, which is no plain data ({error})", place="sandbox", right=PLAIN) from None
+        made = msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        made = None
+    if made != value or (made is None and value is not None):  # NaN, tuples, bytes, dates, keys that are no texts
+        raise ToolError(f"{name}, a {type(value).__name__}, would not arrive as it is", place="sandbox", right=PLAIN)
+    return made
 
 
 def unpacked(value: Any) -> Any:
-    """A frame for the bytes of an Arrow stream, anything else as it is. Raises ToolError for bytes that are no such stream."""
+    """A frame or an array for the bytes of one, anything else as it is. Raises ToolError for bytes that are neither."""
     if not isinstance(value, bytes | bytearray | memoryview):
         return value
     import pyarrow as pa
 
     try:
+        if bytes(value[: len(NUMPY)]) == NUMPY:
+            return _array(bytes(value))
         if any(_packed_small(message) for message in pa.ipc.MessageReader.open_stream(value)):
             raise ValueError("it is compressed, which no sandbox does")
         with pa.ipc.open_stream(value) as stream:
@@ -46,7 +61,34 @@ def unpacked(value: Any) -> Any:
             raise ValueError(f"it would take about {needed / 1e9:.0f} GB of memory")
         return table.to_pandas()
     except Exception as error:  # foreign code, which raises whatever it comes upon in what hostile code has written
-        raise ToolError(f"what came is no whole frame: {error}", place="sandbox", right=PLAIN) from None
+        raise ToolError(f"what came is no whole frame or array: {error}", place="sandbox", right=PLAIN) from None
+
+
+def _npy(array: Any, name: str) -> bytes:
+    import io
+
+    import numpy as np
+
+    if array.dtype.hasobject:
+        raise ToolError(f"{name} is an array of objects, which would not arrive as it is", place="sandbox", right=PLAIN)
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def _array(data: bytes) -> Any:
+    """The array of an .npy file. What its head says is checked first: it could claim any size."""
+    import io
+
+    import numpy as np
+
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject or dtype.itemsize * math.prod(shape) != len(data) - file.tell():
+        raise ValueError("its head and its content do not fit together")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C").copy()
 
 
 def _packed_small(message: Any) -> bool:

@@ -84,4 +84,4 @@ def _plain(name: str, value: Any, depth: int = 100) -> Any:
     if type(value).__module__ == "numpy" and not getattr(value, "shape", (1,)) and hasattr(value, "item"):
         return _plain(name, value.item(), depth - 1)
     kind = f"{type(value).__name__}{' whose keys are no texts' if isinstance(value, dict) else ''}"
-    raise TypeError(f"{name} is of type {kind}: only pandas frames, arrays and plain JSON data (texts, numbers, lists, dicts) can be taken out")
+    raise TypeError(f"{name} is of type {kind}: only pandas frames, arrays and plain JSON data can be taken out")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,15 @@ from paths import ROOT
 from sandboxes import in_shell, linux_only, opened, ran, said, text_of, tiers
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.sandbox import Output
+from llmproc_nb.core.message import Text
+from llmproc_nb.core.output import FRAME, shown
+from llmproc_nb.core.sandbox import Output, Ran
+from llmproc_nb.core.tool import Paged
 from llmproc_nb.drivers.arrow import unpacked
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.pool import pool
+from llmproc_nb.drivers.sandbox.proxy import Proxy, may_be_reached
+from llmproc_nb.notebook.celloutput import bundle, text
 
 pytestmark = linux_only
 FORGE = """
@@ -248,7 +256,7 @@ def test_frames_of_all_kinds_still_come_out() -> None:
 
 
 @pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
-def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tmp_path: Path) -> None:
+def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if tier not in tiers():
         pytest.skip(f"the tier {tier} cannot be had on this machine")
     code = (
@@ -268,15 +276,8 @@ def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tm
 
             return ZYGOTE.pid
 
-    os.environ["TMPDIR"], before = str(tmp_path), os.environ.get("TMPDIR")
-    import tempfile
-
-    tempfile.tempdir = None
-    try:
-        zygote = asyncio.run(look())
-    finally:
-        os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
-        tempfile.tempdir = None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    zygote = asyncio.run(look())
     last = time.monotonic() + 10
     while os.listdir(tmp_path) and time.monotonic() < last:
         time.sleep(0.05)
@@ -372,3 +373,96 @@ def test_a_notebook_with_very_many_open_files_has_sandboxes() -> None:
     code = HOST.format(tests=str(ROOT / "tests"), root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.returncode) == ("2", 0), done.stderr[-2000:]
+
+
+# what people and models are shown
+
+
+def test_elements_in_elements_without_end_hold_nobody_up() -> None:
+    began = time.monotonic()
+    shown = bundle(Output(kind="display_data", data={"text/plain": "a frame", "text/html": "<div>" * 40_000}))
+    assert shown == {"text/plain": "a frame"} and time.monotonic() - began < 1
+    rows = "<table>" + "<tr><td>1<td>2" * 2000 + "</table>"
+    assert "<table>" in bundle(Output(kind="display_data", data={"text/html": rows}))["text/html"]
+
+
+def test_text_without_end_is_cut_before_it_is_made_safe() -> None:
+    began = time.monotonic()
+    shown = text("\u202e\x1b]0;x" * 5_000_000)
+    assert len(shown) < 1_100_000 and "of 30,000,000 characters only the first 1,000,000" in shown
+    assert time.monotonic() - began < 3
+
+
+def test_what_a_session_says_of_itself_is_made_plain_for_the_model() -> None:
+    ran = Ran(status="ok", notes=("\x1b[8mhidden\x1b[0m",))
+    assert shown(ran) == (Text(text="[hidden]"),)
+
+
+@pytest.mark.parametrize("lines", [True, 10**15, -1, "5", None])
+def test_a_table_says_how_many_rows_a_page_has_only_within_reason(lines: Any) -> None:
+    data = {FRAME: {"said": "a frame", "rows": "a\n1\n", "page_lines": lines}}
+    (paged,) = shown(Ran(status="ok", outputs=(Output(kind="execute_result", data=data),)))
+    assert isinstance(paged, Paged) and paged.page_lines == 50
+
+
+# kernels, the way out
+
+
+MESSAGES = {
+    "content of another kind": ("status", "b'[1]'"),
+    "content that is nested too deep": ("display_data", "b'{\"data\": {\"a\": ' + b'[' * 100_000 + b']' * 100_000 + b'}}'"),
+    "content that is nested deep": ("display_data", "b'{\"data\": {\"application/json\": ' + b'[' * 900 + b']' * 900 + b'}}'"),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_kernel_that_forges_messages_goes_on(name: str) -> None:
+    kind, content = MESSAGES[name]
+
+    async def look() -> None:
+        async with opened(kernel="python3") as door:
+            shell = await door.start()
+            code = (
+                "kernel = get_ipython().kernel; session, parent = kernel.session, kernel.get_parent()\n"
+                f"parts = [session.pack(one) for one in (session.msg({kind!r})['header'], parent['header'], {{}})]\n"
+                f"parts.append({content})\n"
+                "kernel.iopub_socket.send_multipart([b'x', b'<IDS|MSG>', session.sign(parts), *parts])"
+            )
+            assert (await ran(shell, code)).status == "ok"
+            assert await said(shell, "print(1 + 1)") == "2\n"
+
+    asyncio.run(look())
+
+
+def test_a_name_that_is_none_is_answered(tmp_path: Path) -> None:
+    async def look() -> bytes:
+        proxy = Proxy(["*.example"], str(tmp_path / "out"))
+        await proxy.start()
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "out"))
+        writer.write(b"CONNECT " + b"x" * 70 + b".example:443 HTTP/1.1\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await proxy.close()
+        return answer
+
+    assert asyncio.run(look()).startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("address", ["2002:7f00:1::", "2002:a00:1::", "fec0::1"])
+def test_no_name_leads_inside_by_an_address_that_stands_for_another(address: str) -> None:
+    assert not may_be_reached(ip_address(address), "a.example", exact=False)
+
+
+def test_the_folder_of_a_family_is_removed_when_the_zygote_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def look() -> None:
+        async with opened() as door:
+            shell = await door.start()
+            os.kill(ZYGOTE.pid, signal.SIGKILL)
+            assert (await ran(shell, "import time; time.sleep(9)")).status == "died"
+
+    asyncio.run(look())
+    assert os.listdir(tmp_path) == []

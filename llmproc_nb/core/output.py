@@ -19,6 +19,7 @@ FRAME = "application/vnd.llmproc.frame+json"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 WORDS = ("text/markdown", "text/latex", "application/json", "image/svg+xml", "text/html")
 MAX_PICTURE_CHARS = 7_000_000
+MAX_PAGE_LINES = 1000
 Shown: TypeAlias = Text | Image | Paged
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -26,7 +27,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 
 def shown(ran: Ran) -> tuple[Shown, ...]:
     """A cell's outputs in order, with what is to be said of it. Raises ToolError, with all of the text, where it was stopped or died."""
-    parts = [*_joined(part for output in ran.outputs for part in _parts(output)), *(Text(text=f"[{note}]") for note in ran.notes)]
+    parts = [*_joined(part for output in ran.outputs for part in _parts(output)), *(Text(text=f"[{plain(note)}]") for note in ran.notes)]
     if ran.status in ("timed_out", "died"):
         was = f"stopped after {max(1, round(ran.duration_s))} s" if ran.status == "timed_out" else "ended by the death of its process"
         said = parts_text(part for part in parts if not isinstance(part, Paged))
@@ -63,7 +64,7 @@ def _of_bundle(data: Mapping[str, Any]) -> Shown:
         lines, rows, said = table.get("page_lines"), clean(table["rows"]), clean(table["said"])
         if not rows:  # all of it is said
             return Text(text=said)
-        page = lines if isinstance(lines, int) and lines > 0 else 50
+        page = lines if type(lines) is int and 0 < lines <= MAX_PAGE_LINES else 50
         return Paged(said=said, pieces=lambda: (rows,), page_lines=page, whole=table.get("whole") is not False)
     for kind in PICTURES:
         picture = _picture(kind, data.get(kind))

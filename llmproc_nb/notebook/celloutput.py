@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,11 +14,16 @@ from llmproc_nb.core.visible import capped, visible
 from llmproc_nb.notebook.html import CELL_STYLES
 
 MAX_HTML_CHARS = 200_000
+MAX_DEPTH = 200
+"""Of elements in elements: the time to make them safe grows with its square."""
 MAX_SHOWN_CHARS = 1_000_000
 PICTURES = ("image/png", "image/jpeg")
 _TAG_WORDS = "a b blockquote br caption code col colgroup dd div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong"
 _TAG_WORDS += " sub sup table tbody td tfoot th thead tr tt u ul"
 _TAGS = frozenset(_TAG_WORDS.split())
+_OPENED = re.compile(r"<(/?)([a-z][^\s/>]*)", re.IGNORECASE)
+_CLOSED_BY_NEXT = "p li td th tr dt dd thead tbody tfoot caption colgroup col option br hr img input meta link wbr"
+_NOT_NESTED = frozenset(_CLOSED_BY_NEXT.split())
 _ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan", "style"}, "th": {"colspan", "rowspan", "style"}, "ol": {"start"}}
 
 
@@ -56,9 +62,19 @@ def rich(outputs: Iterable[Output]) -> Iterator[tuple[str, Any]]:
 
 
 def table(data: dict[str, Any]) -> str | None:
-    """The HTML of a bundle, made safe; None where it has none, or one that is too long to be shown."""
+    """The HTML of a bundle, made safe; None where it has none, or one that is too long, or too deep, to be shown."""
     found = data.get("text/html")
-    return safe_html(found) if isinstance(found, str) and len(found) <= MAX_HTML_CHARS else None
+    return safe_html(found) if isinstance(found, str) and len(found) <= MAX_HTML_CHARS and _depth(found) <= MAX_DEPTH else None
+
+
+def _depth(html: str) -> int:
+    """How deep the elements are nested that are not closed by the next one of their kind."""
+    depth = deepest = 0
+    for closes, name in _OPENED.findall(html):
+        if name.lower() not in _NOT_NESTED:
+            depth = max(0, depth - 1) if closes else depth + 1
+            deepest = max(deepest, depth)
+    return deepest
 
 
 def image(data: dict[str, Any]) -> Image | None:
@@ -93,7 +109,9 @@ def bundle(output: Output) -> dict[str, Any]:
 
 def text(words: str) -> str:
     """What code wrote, for a cell's output: no control sequences but line ends, bounded, with a note where it is cut."""
-    shown, note = capped(visible(plain(words)), MAX_SHOWN_CHARS)
+    shown, note = capped(visible(plain(words[: 2 * MAX_SHOWN_CHARS])), MAX_SHOWN_CHARS)
+    if len(words) > 2 * MAX_SHOWN_CHARS:
+        note = f"of {len(words):,} characters only the first {len(shown):,}; the whole is in the log"
     return shown + (f"\n[{note}]\n" if note else "")
 
 

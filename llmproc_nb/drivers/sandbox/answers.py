@@ -43,6 +43,8 @@ class Answers(Generic[_Answer]):
             raise
         finally:
             self._open.pop(n, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # whoever asked has heard of the end another way
 
     def give(self, n: int, value: _Answer) -> Given:
         """Give an answer to whoever asked."""

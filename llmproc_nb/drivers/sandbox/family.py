@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from llmproc_nb.drivers.sandbox.process import Process
 from llmproc_nb.drivers.sandbox.proxy import Proxy
 from llmproc_nb.drivers.sandbox.reasons import Reasons
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.channel import close_all
 from llmproc_nb.inside.rules import Rules
 
@@ -41,6 +41,7 @@ class Family:
     def __init__(self, rules: SandboxRules) -> None:
         self.rules = rules
         self.root = 0
+        self._folder = ""
         self.shells: set[LiveShell] = set()
         self.frozen: set[Frozen] = set()
         self.why = ""
@@ -61,7 +62,7 @@ class Family:
         await self._whole(self._begin(), lambda _: self._aside(self.close()))
 
     async def _begin(self) -> None:
-        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
+        folder = self._folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
         try:
             if self.rules.hosts:
                 self._proxy = Proxy(self.rules.hosts, f"{folder}/out", on_denied=self._denied)
@@ -75,7 +76,7 @@ class Family:
         if self.why:
             self._line.close()
             await self._close_proxy()
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(remove, folder)
             raise ToolError(
                 f"no sandbox of the tier {self.rules.tier!r} could be started: {self.why}",
                 place="sandbox",
@@ -263,6 +264,8 @@ class Family:
                 await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
             self._process.kill()
             self._process.forget()
+        if self._folder:
+            await asyncio.to_thread(remove, self._folder)  # the zygote does it, if it is still there
         await asyncio.gather(*(self._tasks - {asyncio.current_task()}), return_exceptions=True)
 
     def _denied(self, why: str) -> None:

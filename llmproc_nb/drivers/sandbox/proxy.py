@@ -147,7 +147,7 @@ class Proxy:
             async with asyncio.timeout(CONNECT_S):
                 address = await self._looked_up(name, port, exact=any(not entry.below for entry in entries))
                 return await asyncio.open_connection(str(address), port, limit=HEAD_LIMIT)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:  # the last: no name of DNS has this form
             raise Denied("502 Bad Gateway", f"{name}:{port} cannot be reached: {error or 'no answer in time'}") from None
 
     async def _looked_up(self, name: str, port: int, *, exact: bool) -> Address:
@@ -161,6 +161,8 @@ class Proxy:
 def may_be_reached(address: Address, name: str, exact: bool) -> bool:
     """Public addresses; private ones of a name that is listed as it is; this machine's own only as `localhost` or the very address."""
     address = getattr(address, "ipv4_mapped", None) or address
+    if getattr(address, "sixtofour", None) or getattr(address, "is_site_local", False):  # they lead to any other address, or inside
+        return exact and name == str(address)
     if address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast or address.is_reserved:
         return exact and (name in ("localhost", str(address)))
     return address.is_global or exact

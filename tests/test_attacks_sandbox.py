@@ -466,3 +466,63 @@ def test_the_folder_of_a_family_is_removed_when_the_zygote_was_killed(tmp_path: 
 
     asyncio.run(look())
     assert os.listdir(tmp_path) == []
+
+
+# states
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_a_session_can_be_taken_back_any_number_of_times(tier: str) -> None:
+    """One taken out of the other, only so many could be kept apart."""
+    if tier not in tiers():
+        pytest.skip(f"the tier {tier} cannot be had on this machine")
+
+    async def look() -> None:
+        async with opened(tier=tier) as door:
+            shell = await door.start()
+            for number in range(40):
+                assert await said(shell, f"_ = open('x', 'a').write('{number},')\nfile = open('x'); number = {number}") == ""
+                kept = await shell.keep()
+                assert kept is not None
+                await said(shell, "_ = open('x', 'w').write('spoilt'); _ = open('y', 'w').write('spoilt'); number = 'spoilt'")
+                await shell.close()
+                shell = await kept.wake()
+                found = await said(shell, "import os; number, file.read().count(','), os.listdir(), os.getcwd().endswith('/work')")
+                assert found == f"({number}, {number + 1}, ['x'], True)"
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_of_two_that_go_on_from_the_same_copy_each_has_a_folder_of_its_own(tier: str) -> None:
+    if tier not in tiers():
+        pytest.skip(f"the tier {tier} cannot be had on this machine")
+
+    async def look() -> None:
+        async with opened(tier=tier) as door:
+            shell = await door.start()
+            await said(shell, "import os, signal; _ = open('x', 'w').write('first')")
+            kept = await shell.keep()
+            assert kept is not None
+            await shell.close()
+            two = await asyncio.gather(kept.wake(), kept.wake())
+            for number, one in enumerate(two):
+                await said(one, f"_ = open('x', 'a').write('{number}')")
+            assert [await said(one, "open('x').read()") for one in two] == ["'first0'", "'first1'"]
+            pids = [int(await said(one, "os.getpid()")) for one in two]
+            for one, other in zip(two, reversed(pids), strict=True):
+                done = await ran(one, f"os.kill({other}, 0)")
+                assert [output.name for output in done.outputs] in (["PermissionError"], ["ProcessLookupError"])
+
+    asyncio.run(look())
+
+
+@in_shell()
+async def test_who_runs_a_cell_while_a_copy_of_it_wakes_cannot_signal_it_afterwards(shell: Any) -> None:
+    kept = await shell.keep()
+    running = asyncio.create_task(ran(shell, "import os, time; time.sleep(1)"))
+    await asyncio.sleep(0.2)
+    other = int(await said(await kept.wake(), "import os; os.getpid()"))
+    assert (await running).status == "ok"
+    done = await ran(shell, f"os.kill({other}, 0)")
+    assert [output.name for output in done.outputs] in (["PermissionError"], ["ProcessLookupError"])

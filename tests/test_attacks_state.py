@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plainshell import PlainCheckpoint, PlainDoor, PlainDrivers, PlainShell
 from test_state import door, machine, said, start, value
 
 from llmproc_nb.api import Process
+from llmproc_nb.core.branch import shortened
+from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, ToolError
 from llmproc_nb.core.sandbox import Ran, SandboxRules
 from llmproc_nb.drivers.rebuild import rebuild as resume
@@ -28,10 +33,10 @@ class SlowShell(PlainShell):
         return await super().keep()
 
     async def put(self, variables: Any) -> None:
-        for name, given in variables.items():
+        for name, one in variables.items():
             if name == "bad":
                 raise ToolError("there is no room for it")
-            self.space[name] = given
+            self.space[name] = one
 
     async def run(self, code: str, **how: Any) -> Ran:
         if code.startswith("again") and f"{code}" in self.door.ran:
@@ -118,7 +123,7 @@ def test_a_copy_that_cannot_be_woken_is_given_back() -> None:
     said(scout, "run: x = 2")
     first = door(scout).kept[0]
 
-    async def wake() -> PlainShell:
+    async def wake(*, anew: bool = False) -> PlainShell:
         raise ToolError("the folders have no room")
 
     first.wake = wake  # type: ignore[method-assign]
@@ -162,3 +167,150 @@ def test_a_closed_machine_has_no_thread_of_its_own() -> None:
     scout.sandbox.run("x = 1")
     scout.machine.close()
     assert scout.machine.owner._thread not in threading.enumerate()
+
+
+MOVES = ("run", "two", "error", "person", "die", "put", "take", "say", "fork", "modelfork", "goto", "undo", "reset", "switch")
+MOVES += ("restart", "compact", "kill", "resume")
+State = list[int] | None
+"""What `x` is; None where it is not said beforehand: between a reply of a model and what came of it."""
+
+
+class Played:
+    """Processes and, by hand, what each has at each node."""
+
+    def __init__(self, rules: SandboxRules, *, keeps: bool) -> None:
+        self.keeps = keeps
+        self.root = start(machine(keeps=keeps), rules=rules)
+        self.living = [self.root]
+        self.at: dict[tuple[int, str], State] = {(self.root.pid, self.root.head.id): []}
+        self.current = self.count = 0
+        self.fresh = rules.on_fork == "fresh"
+
+    @property
+    def process(self) -> Process:
+        return self.living[self.current % len(self.living)]
+
+    def wanted(self) -> State:
+        for node in self.up(self.process.head):
+            if (self.process.pid, node.id) in self.at:
+                return self.at[self.process.pid, node.id]
+        return []
+
+    def up(self, node: Node | None) -> Iterator[Node]:
+        while node is not None:
+            yield node
+            other = self.root.machine.shorter.get(node.id)
+            node = self.root.machine.dialog.find(other) if other is not None else node.parent
+
+    def grown(self) -> tuple[str, int]:
+        self.count += 1
+        return f"x = [*globals().get('x', []), {self.count}]", self.count
+
+    def note(self, process: Process, since: Node, state: list[int]) -> None:
+        """What is there after the first result since a node; between the two it is not said."""
+        after = False
+        for node in process.path:
+            if node.depth > since.depth:
+                after = after or node.message.role == "tool"
+                self.at[process.pid, node.id] = list(state) if after else None
+
+    def inherit(self, child: Process, parent: Process, before: Node) -> None:
+        above = {node.id for node in before.up()}
+        for (pid, node), known in tuple(self.at.items()):
+            if pid == parent.pid and node in above and not self.fresh:
+                self.at[child.pid, node] = known
+
+    def move(self, kind: str, number: int) -> None:
+        process, before, has = self.process, self.process.head, list(self.wanted() or [])
+        if kind in ("run", "two", "error"):
+            codes = [self.grown() for _ in range(1 + (kind == "two"))]
+            said(process, "run: " + " ;; ".join(code for code, _ in codes) + ("\n1 / 0" if kind == "error" else ""))
+            self.note(process, before, [*has, *(count for _, count in codes)])
+        elif kind == "person":
+            code, count = self.grown()
+            process.sandbox.run(code)
+            self.at[process.pid, before.id] = [*has, count]
+        elif kind == "put":
+            self.count += 1
+            process.sandbox.put(x=[*has, self.count])
+            self.at[process.pid, before.id] = [*has, self.count]
+        elif kind == "take" and has:
+            assert process.sandbox.get("x") == has
+        elif kind == "die":
+            said(process, "run: die")
+            self.note(process, before, has)
+        elif kind == "say":
+            said(process, "hello")
+        elif kind == "restart":
+            process.sandbox.restart()
+            self.at[process.pid, before.id] = []
+        elif kind == "compact" and before.depth > 6:
+            process.move(shortened(process, before, 0, 1), "compacted")
+            self.at[process.pid, process.head.id] = list(has)
+        elif kind == "goto":
+            process.goto(process.path[number % len(process.path)].id)
+        elif kind == "undo" and process._left:
+            process.undo()
+        elif kind == "reset":
+            process.reset_state()
+        elif kind == "switch":
+            self.current = number
+        else:
+            self.family(kind, process, before, has)
+
+    def family(self, kind: str, process: Process, before: Node, has: list[int]) -> None:
+        if kind == "fork":
+            child = process.fork()
+            assert isinstance(child, Process)
+            self.inherit(child, process, before)
+            self.at[child.pid, child.head.id] = [] if self.fresh else list(has)
+            self.living.append(child)
+        elif kind == "modelfork":
+            (code, count), *others = (self.grown() for _ in range(3))
+            known = set(process.machine.processes)
+            said(process, f"fork: {code} -> run: {others[0][0]} | run: {others[1][0]}")
+            self.note(process, before, [*has, count])
+            children = [one for pid, one in process.machine.processes.items() if pid not in known]
+            for child, (_, own) in zip(children, others, strict=True):
+                assert isinstance(child, Process)
+                self.inherit(child, process, before)
+                begins = [] if self.fresh else has
+                for node in child.path[before.depth :]:
+                    self.at[child.pid, node.id] = None if node.depth != before.depth else self.at.get((child.pid, node.id), [])
+                self.note(child, child.first, [*begins, own])
+                self.at[child.pid, child.first.id] = list(begins)
+                self.living.append(child)
+        elif kind == "kill" and len(self.living) > 1:
+            self.living.remove(process)
+            process.kill()
+        elif kind == "resume":
+            events = tuple(self.root.machine.log.events)
+            self.root.machine.close()
+            found = resume(events, machine(keeps=self.keeps), programs={"scout": self.root.program})
+            made = {one.old_pid: one.process for one in found if one.process is not None}
+            self.at = {(made[pid].pid, node): state for (pid, node), state in self.at.items() if pid in made}
+            self.living = [made[one.pid] for one in self.living]
+            self.root = self.living[0]
+
+    def check(self) -> None:
+        wanted, found = self.wanted(), value(self.process)
+        assert wanted is None or found == (str(wanted) if wanted else "None")
+        self.at[self.process.pid, self.process.head.id] = wanted if wanted is not None else eval(found) or []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 50)), max_size=20),
+    st.sampled_from([0, 2, 20]),
+    st.booleans(),
+    st.sampled_from(["fork", "replay", "fresh"]),
+)
+def test_whatever_people_and_models_do_in_any_order_the_state_is_what_dicts_would_have(
+    moves: list[tuple[str, int]], checkpoints: int, keeps: bool, on_fork: Any
+) -> None:
+    resumed = any(kind == "resume" for kind, _ in moves)
+    played = Played(SandboxRules(checkpoints=checkpoints, on_fork=on_fork), keeps=keeps)
+    for kind, number in moves:
+        played.move("person" if resumed and kind == "put" else kind, number)  # values that were put are in no log
+        played.check()
+    played.root.machine.close()

@@ -71,7 +71,7 @@ def confined(rules: Rules, code: str, timeout: float = 60) -> subprocess.Complet
 
 ASK = """
 import json, os, urllib.request, urllib.error
-bypass = os.environ.pop("no_proxy"), os.environ.pop("NO_PROXY")  # it names the loopback, where these tests have their server
+bypass = os.environ.pop("no_proxy", None), os.environ.pop("NO_PROXY", None)  # it names the loopback, where these tests have their server
 through = urllib.request.build_opener(urllib.request.ProxyHandler({"http": "http://127.0.0.1:3128"}))
 def ask(url, data=None):
     try:

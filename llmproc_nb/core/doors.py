@@ -64,6 +64,10 @@ class Recorded(Protocol):
         """The fds that this tool call had opened, with their texts."""
         ...
 
+    def stop(self, lineage: str, node_id: str) -> str | None:
+        """Which limit of a subtree had stopped the call of `lineage` on that node; None where none had."""
+        ...
+
     def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
         """What came of a cell that a person ran at a node; None to run it. Raises ReplayMiss."""
         ...

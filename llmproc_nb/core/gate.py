@@ -80,14 +80,17 @@ def _check(process: Process, limits: Limits, count: int, deep: int, by_model: bo
         )
 
 
-def take_step(process: Process, limits: Limits, *, iteration: int, seconds: float) -> str | None:
+def take_step(process: Process, limits: Limits, *, iteration: int, seconds: float, shared: bool = True) -> str | None:
     """Count one request more for a process and everyone above it; or the stop reason of the first limit used up by one of them.
 
     `iteration` is how many the call has made. Called on the owner loop: of many children at once none takes what another one was given.
+    Which of them a `shared` limit stops is chance, so a replay does not look at these: its recording says who was stopped.
     """
-    stop = "max_steps" if iteration >= limits.of_call else limits.reached(steps=process.steps, seconds=seconds, usage=process.usage)
-    for above in process.ancestors:
-        stop = stop or above.program.limits.reached(steps=above.steps, seconds=-1.0, usage=above.usage)
+    stop = "max_steps" if iteration >= limits.of_call else None
+    if shared and stop is None:
+        stop = limits.reached(steps=process.steps, seconds=seconds, usage=process.usage)
+        for above in process.ancestors:
+            stop = stop or above.program.limits.reached(steps=above.steps, seconds=-1.0, usage=above.usage)
     if stop is None:
         for one in (process, *process.ancestors):
             one.steps += 1

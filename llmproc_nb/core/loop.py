@@ -156,7 +156,9 @@ class Run(Told):
             self._read_inbox()
             if self._left_s() == 0:
                 return "max_seconds"
-            stop = take_step(self.process, self.limits, iteration=step, seconds=self._used_s())
+            recorded = self.machine.recorded if self.machine.recorded is not None and self.machine.recorded.mode == "replay" else None
+            stop = recorded.stop(self.process.lineage, self.process.head.id) if recorded is not None else None
+            stop = stop or take_step(self.process, self.limits, iteration=step, seconds=self._used_s(), shared=recorded is None)
             if stop is not None:
                 return stop
             try:

@@ -87,10 +87,9 @@ class Waking:
         await owner._kept()
         wanted = cell.seq if cell is not None else None
         if owner._shell is None or not owner._shell.alive or owner._state != wanted:
+            await owner._drop()  # first, so that what is woken can have its place
             shell, owner._unsaid = await owner._bring(cell)
-            old, owner._shell, owner._state = owner._shell, shell, wanted
-            if old is not None:
-                await old.close()
+            owner._shell, owner._state = shell, wanted
         assert owner._shell is not None
         return owner._shell, cell
 

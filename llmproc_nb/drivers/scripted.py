@@ -200,8 +200,8 @@ def _filled(text: str, head: Node) -> str:
     text = text.strip("\n")  # TOML's long strings end with one
     if "{{" not in text:
         return text
-    words = parts_text(parts_of(head.message)).rstrip("\n")
-    return text.replace("{{last}}", words).replace("{{result}}", words)
+    words = parts_text(parts_of(head.message))
+    return text.replace("{{last}}", words).replace("{{result}}", words.rstrip("\n"))
 
 
 def _tokens(path: tuple[Node, ...]) -> int:

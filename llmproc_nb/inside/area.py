@@ -77,10 +77,16 @@ def _emptied(folder: int, top: int, names: Iterator[str]) -> list[str]:
     return moved
 
 
-def copy(source: str, target: str, before: Copied | None = None, before_path: str = "") -> Copied:
-    """Copy an area, linking what did not change since `before`, a snapshot at `before_path`. Raises OSError where there is no room."""
+def copy(source: str, target: str, before: Copied | None = None, before_path: str = "", *, again: bool = False) -> Copied:
+    """Copy an area, linking what did not change since `before`, a snapshot at `before_path`. Raises OSError where there is no room.
+
+    `again`: to one that is there, in the place of all that is in it.
+    """
     made = Copied()
-    os.mkdir(target, 0o700)
+    if again:
+        clear(target)
+    else:
+        os.mkdir(target, 0o700)
     try:
         fds = [os.open(path, _FOLDER) for path in (source, target)]
         old = os.open(before_path, os.O_RDONLY | os.O_DIRECTORY) if before is not None else -1
@@ -90,7 +96,7 @@ def copy(source: str, target: str, before: Copied | None = None, before_path: st
             for fd in (*fds, *([old] if old >= 0 else [])):
                 os.close(fd)
     except OSError:
-        remove(target)
+        clear(target) if again else remove(target)
         raise
     return made
 

@@ -22,6 +22,7 @@ from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
 from llmproc_nb.inside.settle import part as part
 from llmproc_nb.inside.settle import settle as settle
+from llmproc_nb.inside.settle import stay as stay
 
 FAMILY = linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWCGROUP
 BELOW = {"user": 2000, "mnt": 2000, "net": 0, "pid": 0, "ipc": 0, "uts": 0, "cgroup": 0, "time": 0}

@@ -93,7 +93,7 @@ def go_on(state: State, header: dict[str, Any], fds: list[int], files: list[open
     state.adopt(fds[:3])
     before = state.area
     try:
-        state.move_in(fds[3] if len(fds) > 3 else None, header["area"])
+        state.stay() if header["again"] else state.move_in(fds[3] if len(fds) > 3 else None, header["area"])
     except Refused as error:
         state.out.say({"op": "failed", "why": str(error)[:1000]})
         os._exit(1)

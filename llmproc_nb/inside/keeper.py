@@ -112,8 +112,8 @@ class Keeper:
 
     def _area(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         path = self._path(request["name"])
-        area.copy(self._path(request["source"]), path)
-        mount = confine.attach(path)
+        area.copy(self._path(request["source"]), path, again=request["again"])
+        mount = None if request["again"] else confine.attach(path)
         return {"path": path} if mount is None else {"path": path, "mount": mount}
 
     def _snapshot(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class State:
         self.area = confine.settle(mount, path, self.rules)
         kin.take_orphans()
 
+    def stay(self) -> None:
+        """Go on in the area that the process has already, which is another session's no more."""
+        confine.stay()
+        kin.take_orphans()
+
     def ready(self) -> None:
         """Say that cells can come."""
         signal.signal(signal.SIGINT, self.interrupted)

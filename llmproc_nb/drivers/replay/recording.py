@@ -40,6 +40,7 @@ Answer: TypeAlias = Replied | AttemptFailed
 Source: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...] | None]
 """What is read from a server: its name, that of the resource or prompt, the arguments of a prompt."""
 CHUNKS = 4
+OF_SUBTREES = ("max_total_steps", "max_total_tokens", "max_cost")
 STEP = "Restore what was recorded, or run it once in mode auto or record."
 
 
@@ -87,6 +88,7 @@ class Recording:
         self._asked: dict[str, list[Asked]] = {}
         self._configs: dict[str, Config] = {}
         self._broken_off: set[tuple[str, str]] = set()
+        self._stopped: dict[tuple[str, str], str] = {}
         self._names: dict[int, str] = {}
         self._windows: dict[str, int] = {}
         asked: dict[tuple[int, str], Asked] = {}
@@ -125,6 +127,8 @@ class Recording:
                 self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
             elif isinstance(event, Started):
                 self._names[event.pid] = event.lineage
+            elif isinstance(event, Stopped) and event.reason in OF_SUBTREES:
+                self._stopped[self._names.get(event.pid, ""), event.node] = event.reason
             elif isinstance(event, Stopped) and event.reason in ("interrupted", "killed"):
                 nodes = {event.node, last[event.pid].node} if event.pid in last else {event.node}  # what was asked aside is below it
                 self._broken_off |= {(node, self._names.get(event.pid, "")) for node in nodes}
@@ -203,6 +207,10 @@ class Recording:
         if found is None:
             found = next((fds for key, fds in self._fds.items() if key[:2] == (node_id, position)), [])
         return [(event, self._texts.get(event.digest, NOT_RECORDED)) for event in found]
+
+    def stop(self, lineage: str, node_id: str) -> str | None:
+        """Which limit of a subtree had stopped a call there."""
+        return self._stopped.get((lineage, node_id))
 
     def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
         """What came of a cell that a person ran at a node, of equal ones the next; None to run it. Raises ReplayMiss in mode replay."""

@@ -44,6 +44,7 @@ class Family:
         self._folder = ""
         self.shells: set[LiveShell] = set()
         self.frozen: set[Frozen] = set()
+        self._free: set[str] = set()
         self.why = ""
         self._names = itertools.count(1)
         self._answers: Answers[tuple[dict[str, Any], list[int]]] = Answers()
@@ -110,7 +111,9 @@ class Family:
     async def wake(self, frozen: Frozen, anew: bool) -> LiveShell:
         """A live shell that goes on from a copy."""
         shell = await self._whole(self._wake(frozen, anew), lambda shell: self._aside(shell.close()))
-        await frozen.origin.part()
+        for one in tuple(self.shells):
+            if one.area == frozen.origin.area and len(self.shells) > 1:  # whether it is the origin, or has come into its place
+                await one.part()
         return shell
 
     async def _whole(self, work: Coroutine[Any, Any, _Made], undo: Callable[[_Made], Any]) -> _Made:
@@ -165,14 +168,17 @@ class Family:
         return frozen
 
     async def _wake(self, frozen: Frozen, anew: bool) -> LiveShell:
+        """In the area of the session that it was kept of, where that is over: only so many can be taken one out of the other."""
         async with self._lock:
-            shell = LiveShell(self, self._name("area"))
+            again = frozen.origin.area in self._free
+            shell = LiveShell(self, frozen.origin.area if again else self._name("area"))
+            self._free.discard(shell.area)
             mounts: list[int] = []
             try:
-                answer, mounts = await self.ask({"op": "area", "name": shell.area, "source": frozen.snapshot})
+                answer, mounts = await self.ask({"op": "area", "name": shell.area, "source": frozen.snapshot, "again": again})
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
-                await frozen.wake_as({"op": "wake", "area": answer["path"], "anew": anew}, (*shell.fds, *mounts))
+                await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "anew": anew}, (*shell.fds, *mounts))
                 await shell.greeted(WAKE_S, "the copy cannot be woken")
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
@@ -195,6 +201,7 @@ class Family:
             with contextlib.suppress(OSError):
                 await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
                 await self.ask({"op": "drop", "name": shell.area})
+                self._free.add(shell.area)
 
     def left(self, shell: LiveShell) -> None:
         """A shell is over."""

@@ -59,7 +59,7 @@ class LiveShell(Questions):
         self._answers: Answers[tuple[said.Answer | said.Kept, bytes]] = Answers()
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._closed = self._parted = self._ended_by_us = False
+        self._closed = self._parted = self._ended_by_us = self._part_later = False
         self.why = ""
         self.snapshot = ""
 
@@ -97,6 +97,12 @@ class LiveShell(Questions):
 
     async def run(self, code: str, *, timeout_s: float, on_output: OutputReader | None = None) -> Ran:
         """Run a cell."""
+        ran = await self._run(code, timeout_s, on_output)
+        if self._part_later:
+            await self.part()
+        return ran
+
+    async def _run(self, code: str, timeout_s: float, on_output: OutputReader | None) -> Ran:
         async with self._lock:
             if not self.alive:
                 return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
@@ -140,7 +146,8 @@ class LiveShell(Questions):
             return await self._family.keep(self)
 
     async def part(self) -> None:
-        """Have the session give up what it could still do to a copy of it that lives beside it now; not while it runs a cell."""
+        """Have the session give up what it could still do to a copy of it that lives beside it now; after the cell that it runs."""
+        self._part_later = self.alive and not self._parted and self._lock.locked()
         if self.alive and not self._parted and not self._lock.locked():
             self._parted = True
             with contextlib.suppress(ToolError):  # it has gone, or has parted as often as can be

@@ -526,3 +526,16 @@ async def test_who_runs_a_cell_while_a_copy_of_it_wakes_cannot_signal_it_afterwa
     assert (await running).status == "ok"
     done = await ran(shell, f"os.kill({other}, 0)")
     assert [output.name for output in done.outputs] in (["PermissionError"], ["ProcessLookupError"])
+
+
+@in_shell()
+async def test_what_a_session_wrote_before_its_death_is_not_lost_on_a_busy_notebook(shell: Any) -> None:
+    async def busy() -> None:
+        for _ in range(20):
+            time.sleep(0.02)
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(busy())
+    done = await ran(shell, "import os\nprint('a' * 100_000)\nos.write(2, b'last words')\nos.kill(os.getpid(), 9)")
+    assert (done.status, text_of(done.outputs)) == ("died", "a" * 100_000 + "\nlast words")
+    await other

@@ -318,7 +318,6 @@ class LiveShell(Questions):
         """The process is gone; what it said before is still to be read."""
         if not self.why:
             self._line.rest()
-            self._texts.rest()
         self._over(self.why or "its process ended")
 
     def _broken(self, why: str) -> None:
@@ -327,8 +326,9 @@ class LiveShell(Questions):
         self._over(why)
 
     def _over(self, why: str) -> None:
-        """Nothing more can be done with it."""
+        """Nothing more can be done with it; the text that it has written is still to be read."""
         self.why = self.why or why
+        self._texts.rest()
         if self.process is not None:
             self.process.kill()
         self._finish()

@@ -277,6 +277,14 @@ def test_the_live_view_has_the_last_line_of_code_that_runs() -> None:
     assert ("wait", "two") in heard
 
 
+def test_the_checkpoint_that_many_forks_begin_with_is_the_last_to_give_way() -> None:
+    scout = start(rules=SandboxRules(checkpoints=3))
+    said(scout, "run: x = 1")
+    for _ in range(10):
+        assert value(scout.fork()) == "1"  # type: ignore[arg-type]
+    assert door(scout).ran.count("x = 1") == 1
+
+
 def test_two_results_of_a_reply_are_answered_in_order() -> None:
     scout = start()
     result = scout.run("run: print(1) ;; print(2) ;; print(3)").result()

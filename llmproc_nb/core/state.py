@@ -111,10 +111,15 @@ class Family:
             cell = self.cells.get(cell.after or 0)
 
     async def add(self, cell: CodeRan, checkpoint: Checkpoint) -> None:
-        """Have a checkpoint of the state after a cell; the oldest give way."""
+        """Have a checkpoint of the state after a cell; those that were not used for the longest time give way."""
         self.checkpoints[cell.seq] = checkpoint
         while len(self.checkpoints) > 1 and self._too_many():
             await self.checkpoints.pop(next(iter(self.checkpoints))).close()
+
+    def used(self, cell: CodeRan) -> None:
+        """A checkpoint was woken: it is the last to give way, for where many forks began another one may begin."""
+        if cell.seq in self.checkpoints:
+            self.checkpoints[cell.seq] = self.checkpoints.pop(cell.seq)
 
     def _too_many(self) -> bool:
         memory_mb = sum(one.memory_mb for one in self.checkpoints.values())

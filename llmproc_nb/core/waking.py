@@ -102,6 +102,7 @@ class Waking:
             if checkpoint is not None:
                 with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
                     shell = await checkpoint.wake(anew=one.pid != self.process.pid)
+                    self.family.used(one)
                     break
                 if self.family.checkpoints.get(one.seq) is checkpoint:
                     del self.family.checkpoints[one.seq]

@@ -134,7 +134,7 @@ def left_behind(state: State) -> list[str]:
     others = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     if others:
         notes.append(f"{len(others)} thread{'s' * (len(others) != 1)} ({', '.join(others[:5])}) that no copy of this state has")
-    children = [pid for pid in _children() if pid not in state.kept]
+    children = [pid for pid in _children() if pid not in state.kept and not _leads(pid)]
     if children:
         notes.append(f"{len(children)} subprocess{'es that go' if len(children) != 1 else ' that goes'} on in this session only")
     return notes + openfiles.left_behind(state.area, _own_fds(state))
@@ -161,6 +161,14 @@ def _children() -> list[int]:
             return [int(word) for word in file.read().split()]
     except OSError:
         return []
+
+
+def _leads(pid: int) -> bool:
+    """Whether a child leads a session of its own, as shells do that were woken from a copy of this one which has ended."""
+    try:
+        return os.getsid(pid) == pid
+    except OSError:
+        return True  # it has ended meanwhile
 
 
 def _reap(state: State) -> None:

@@ -6,6 +6,7 @@ A prefix can be read as soon as the request that writes it has begun to be answe
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.message import Text, Thinking, ToolCall, parts_of
@@ -21,7 +22,7 @@ class Fan:
         self.shared = shared
         self.readable = not is_cached_length(shared)
         self._writing = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
         """Come back at once if the path is readable, or to be the one that writes it; otherwise wait for one of these."""
@@ -34,7 +35,7 @@ class Fan:
     def began(self) -> None:
         """A request has begun to be answered: what it wrote can be read."""
         self.readable = True
-        self._wake()
+        self._wake_next()
 
     def left(self) -> None:
         """A request has ended, in whatever way; where it wrote nothing the next one tries."""
@@ -42,8 +43,16 @@ class Fan:
             self._writing = False
             self._wake()
 
+    def _wake_next(self) -> None:
+        """Let one go in each round of the loop: the first is on its way, and answered, while the last is still being made."""
+        if self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+            asyncio.get_running_loop().call_soon(self._wake_next)
+
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, deque()
         for one in waiting:
             if not one.done():
                 one.set_result(None)

@@ -29,7 +29,7 @@ class PlainShell:
         await asyncio.sleep(0)
         if code == "die":
             self.alive = False
-            return Ran(status="died")
+            return Ran(status="died", notes=("The session ended with this cell.",))
         if code == "hang":
             self._stop.clear()
             await self._stop.wait()

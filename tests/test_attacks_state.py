@@ -137,7 +137,7 @@ def test_where_forks_share_a_session_a_death_takes_back_only_its_own_cell() -> N
     scout.sandbox.run("x = 1")
     child = scout.fork("child")
     child.sandbox.run("x += 1")  # type: ignore[union-attr]
-    assert "died with this cell" in said(scout, "run: die")
+    assert "ended with this cell" in said(scout, "run: die")
     assert (value(scout), value(child)) == ("2", "2")  # type: ignore[arg-type]
     on = machine()
     again = resume(tuple(scout.machine.log.events), on, programs={"scout": scout.program})[1].process

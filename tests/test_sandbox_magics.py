@@ -94,13 +94,13 @@ def test_what_an_interrupted_agent_had_printed_is_in_its_answer(kernel):
 
 def test_a_timeout_stops_the_code(kernel):
     raised = failed(kernel.run("%%sandbox --timeout 0.5\nwhile True: pass"))
-    assert raised["evalue"] == "the code was stopped after 1 s"
+    assert raised["evalue"] == "The cell was stopped after 0.5 s."
 
 
 def test_a_death_takes_back_its_own_cell_only(kernel):
     ok(kernel.run("%%sandbox\nz = 7"))
     raised = failed(kernel.run("%%sandbox\nz = 8\nimport os; os.kill(os.getpid(), 9)"))
-    assert raised["evalue"] == "the code was ended by the death of its process"
+    assert raised["evalue"] == "The session ended with this cell: it was ended by SIGKILL. The next cell goes on with the state before it."
     assert ok(kernel.run("%%sandbox\nz")).data() == ["7"]
 
 

@@ -154,7 +154,7 @@ def test_a_death_takes_back_only_its_own_cell() -> None:
     scout = start()
     said(scout, "run: x = 1")
     answer = said(scout, "run: die")
-    assert "died with this cell" in answer
+    assert "ended with this cell" in answer
     assert said(scout, "run: print(x)").strip() == "1"
     assert door(scout).woken == 1
 
@@ -372,8 +372,9 @@ def test_a_stopped_cell_is_an_error_with_all_it_said() -> None:
     from llmproc_nb.core.output import shown
     from llmproc_nb.core.sandbox import Output, Ran
 
-    ran = Ran(status="timed_out", outputs=(Output(kind="stream", name="stdout", text="so far\n"),), duration_s=60.0)
-    with pytest.raises(ToolError, match=r"stopped after 60 s\. Until then:\nso far"):
+    notes = ("The cell was stopped after 60 s.",)
+    ran = Ran(status="timed_out", outputs=(Output(kind="stream", name="stdout", text="so far\n"),), notes=notes)
+    with pytest.raises(ToolError, match=r"^The cell was stopped after 60 s\. Until then:\nso far"):
         shown(ran)
     ended = Ran(status="ok", outputs=(Output(kind="stream", name="stdout", text="10%\r20%\r\x1b[31m30%\x1b[0m\n"),))
     assert shown(ended) == (Text(text="30%\n"),)

@@ -27,12 +27,17 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 
 def shown(ran: Ran) -> tuple[Shown, ...]:
     """A cell's outputs in order, with what is to be said of it. Raises ToolError, with all of the text, where it was stopped or died."""
-    parts = [*_joined(part for output in ran.outputs for part in _parts(output)), *(Text(text=f"[{plain(note)}]") for note in ran.notes)]
+    parts = _joined(part for output in ran.outputs for part in _parts(output))
     if ran.status in ("timed_out", "died"):
-        was = f"stopped after {max(1, round(ran.duration_s))} s" if ran.status == "timed_out" else "ended by the death of its process"
         said = parts_text(part for part in parts if not isinstance(part, Paged))
-        raise ToolError(f"the code was {was}{f'. Until then:{chr(10)}{said}' if said else ''}")
-    return tuple(parts) or (Text(text=EMPTY_RESULT),)
+        raise ToolError(f"{plain(ended(ran))}{f' Until then:{chr(10)}{said}' if said else ''}")
+    return (*parts, *(Text(text=f"[{plain(note)}]") for note in ran.notes)) or (Text(text=EMPTY_RESULT),)
+
+
+def ended(ran: Ran) -> str:
+    """How a cell ended that did not end by itself, and all that is to be said of it."""
+    words = {"timed_out": "The cell took too long and was stopped.", "died": "The session ended with this cell."}
+    return " ".join(ran.notes) or words.get(ran.status, "The cell was interrupted.")
 
 
 def plain(text: str) -> str:

@@ -57,11 +57,17 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One output of a cell, as a notebook keeps it.
 
     `kind` stream: `name` (stdout, stderr) and `text`; display_data and execute_result: `data`, a bundle by MIME type, binary content as
-    base64 text; error: `name` (the exception's), `text` (its message) and `trace` lines, which may hold ANSI colours.
+    base64 text, and the `display_id` of one that may be updated; error: `name` (the exception's), `text` (its message) and `trace` lines,
+    which may hold ANSI colours.
+
+    Whoever reads outputs as they come gets two more, which are kept as what they do: a display with `update` takes the place of the one
+    with its `display_id`, and of kind clear: what was shown is gone, with `update` not before the next output comes.
     """
 
-    kind: Literal["stream", "display_data", "execute_result", "error"]
+    kind: Literal["stream", "display_data", "execute_result", "error", "clear"]
     name: str = ""
+    display_id: str = ""
+    update: bool = False
     text: str = ""
     data: dict[str, Any] = {}
     trace: tuple[str, ...] = ()

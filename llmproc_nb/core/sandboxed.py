@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.tool import Place
 
 BYTES = "application/octet-stream"
-DIED = "the sandbox died with this cell; the next one goes on with the state before it"
+DIED = "The next cell goes on with the state before it."
 
 
 class Sandbox(Waking):

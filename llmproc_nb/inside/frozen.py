@@ -129,15 +129,15 @@ def renew_loop() -> None:
 
 
 def left_behind(state: State) -> list[str]:
-    """What no copy of this process has, in words."""
-    notes = []
+    """What no copy of this process has, in a few words each."""
+    things = []
     others = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     if others:
-        notes.append(f"{len(others)} thread{'s' * (len(others) != 1)} ({', '.join(others[:5])}) that no copy of this state has")
+        things.append(f"{len(others)} thread{'s' * (len(others) != 1)} ({', '.join(others[:5])})")
     children = [pid for pid in _children() if pid not in state.kept and not _leads(pid)]
     if children:
-        notes.append(f"{len(children)} subprocess{'es that go' if len(children) != 1 else ' that goes'} on in this session only")
-    return notes + openfiles.left_behind(state.area, _own_fds(state))
+        things.append(f"{len(children)} subprocess{'es' * (len(children) != 1)}")
+    return things + openfiles.left_behind(state.area, _own_fds(state))
 
 
 def _own_fds(state: State) -> set[int]:

@@ -20,14 +20,15 @@ from IPython.core.formatters import BaseFormatter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, magics_class
 from traitlets import Any as AnyTrait
-from traitlets import Type, Unicode
+from traitlets import Bool, Type, Unicode
 from traitlets.config import Config
 
-from llmproc_nb.inside import frame, outlet
+from llmproc_nb.inside import frame, hints, outlet
 from llmproc_nb.inside.bundle import clean_bundle, clean_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAST_FRAMES = 3
+INSTALLERS = ("pip", "pip3", "uv", "conda", "mamba", "micromamba")
 PROGRAMS = ("bash", "sh", "perl", "ruby", "python3", "python")
 NO_INPUT = "input() cannot ask anybody here: no person is at this session. Set the value in the code instead."
 NO_EXIT = "This session goes on: exit, quit and sys.exit do not end it."
@@ -80,6 +81,8 @@ class Interpreter(InteractiveShell):
     displayhook_class = Type(Values)
     display_pub_class = Type(Publisher)
     outlet: AnyTrait = AnyTrait(None, allow_none=True)
+    network = Bool(False)
+    """Whether there are hosts that may be connected to."""
 
     def init_ipython_dir(self, ipython_dir: Any) -> None:
         """None: nothing of the host's is read."""
@@ -111,12 +114,19 @@ class Interpreter(InteractiveShell):
         trace = short([clean_text(str(line)) for line in stb])
         if isinstance(evalue, SystemExit):
             trace = [f"SystemExit: {clean_text(str(evalue))}", NO_EXIT]
+        with contextlib.suppress(Exception):  # code of the cell makes the error
+            if words := hints.hint(evalue, network=self.network):
+                trace.append(words)
         try:
             text = clean_text(str(evalue))
         except Exception:  # code of the cell makes this text
             text = "[an exception whose text cannot be had]"
         name = clean_text(str(getattr(etype, "__name__", etype)))
         self.outlet.show({"op": "output", "kind": "error"}, json.dumps({"name": name, "text": text, "trace": trace}).encode())
+
+    def show_usage_error(self, exc: Any) -> None:
+        """Show the words of a magic that was used wrongly."""
+        self._showtraceback(type(exc), exc, [f"UsageError: {exc}"])
 
     @contextlib.contextmanager
     def _tee(self, channel: Any) -> Any:  # IPython would keep all text of all cells
@@ -130,7 +140,10 @@ class Interpreter(InteractiveShell):
         """Run a shell command; its output goes where all text goes."""
         outlet.flush()
         command = self.var_expand(cmd, depth=1)
-        self.user_ns["_exit_code"] = subprocess.call(command, shell=True, stdin=subprocess.DEVNULL, executable="/bin/sh")
+        code = subprocess.call(command, shell=True, stdin=subprocess.DEVNULL, executable="/bin/sh")
+        self.user_ns["_exit_code"] = code
+        if code and command.split()[0] in INSTALLERS:
+            print(hints.PACKAGES, file=sys.stderr)
 
     def enable_gui(self, gui: Any = None) -> None:
         """There is no screen."""
@@ -187,6 +200,11 @@ class Programs(Magics):
     bash, sh, perl, ruby, python3, python = (_program(name) for name in PROGRAMS)
 
 
+def no_install(line: str) -> NoReturn:
+    """What stands in for %pip and its like: what is imported here is shown read-only."""
+    raise UsageError(hints.PACKAGES)
+
+
 def short(trace: list[str]) -> list[str]:
     """The frames of the cells, and the last few of what they called; nothing of our own."""
     trace = [part for part in trace if not part.startswith(f"File {HERE}")]
@@ -222,6 +240,8 @@ def make() -> Interpreter:
     for name in [name for name, magic in made.magics_manager.magics["cell"].items() if "script" in str(getattr(magic, "__module__", ""))]:
         del made.magics_manager.magics["cell"][name]
     made.register_magics(Programs)
+    for name in INSTALLERS:
+        made.register_magic_function(no_install, "line", name)
     made.db = {}  # %cd and the like keep notes there, and there is no profile to keep them in
     builtins.input = no_input
     sys.modules["getpass"] = __import__("getpass")

@@ -44,17 +44,17 @@ def watch_maps() -> None:
 
 
 def left_behind(area: str, own: set[int]) -> list[str]:
-    """Which open things no copy has, in words."""
+    """Which open things no copy has, in a few words each."""
     sockets = pipes = 0
     for fd, kind in _all():
         if fd not in own:
             sockets += stat.S_ISSOCK(kind)
             pipes += stat.S_ISFIFO(kind)
-    notes = [f"{count} open {name}{'s' * (count != 1)}" for count, name in ((sockets, "socket"), (pipes, "pipe")) if count]
+    things = [f"{count} open {name}{'s' * (count != 1)}" for count, name in ((sockets, "socket"), (pipes, "pipe")) if count]
     mapped = _mapped(area) if _Map.made else []
     if mapped:
-        notes.append(f"memory maps that are shared with {', '.join(mapped[:3])}")
-    return [f"{' and '.join(notes)}, which no copy of this state has for itself"] if notes else []
+        things.append(f"memory maps that are shared with {', '.join(mapped[:3])}")
+    return things
 
 
 def remember(area: str, own: int) -> list[File]:

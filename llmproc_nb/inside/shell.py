@@ -46,6 +46,7 @@ class State:
         self.area = ""
         self.running = False
         self.kept: list[int] = []
+        self.told: set[str] = set()
         self.out: Outlet
 
     @property
@@ -103,6 +104,7 @@ def first(fds: list[int], mount: int | None, path: str, rules: Rules) -> None:
     state = State(_INTERPRETER[0], rules)
     state.adopt(fds)
     state.move_in(mount, path)
+    state.shell.network = bool(rules.relay)
     state.shell.user_ns["_dh"] = [pathlib.Path.cwd()]  # where %cd has been
     sys.path.insert(0, "")
     sys.argv = [""]
@@ -156,7 +158,7 @@ def run(state: State, n: int, code: str) -> None:
             "n": n,
             "status": _status(error),
             "cpu_s": round(time.process_time() - began + _children_cpu() - before, 6),
-            "notes": frozen.left_behind(state),
+            "notes": _left_behind(state),
             "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
         }
     )
@@ -176,6 +178,13 @@ def _status(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "ok"
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+
+
+def _left_behind(state: State) -> list[str]:
+    """A note of what neither forks nor gotos take along, where there is something that was not said before."""
+    things = frozen.left_behind(state)
+    new, state.told = set(things) - state.told, set(things)
+    return [f"{', '.join(things)}: forks of this state, and gotos back to it, go on without."] if new else []
 
 
 def _children_cpu() -> float:

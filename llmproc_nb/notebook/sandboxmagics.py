@@ -13,6 +13,7 @@ from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.notebook.flags import parse
 from llmproc_nb.notebook.notebook import Notebook
 from llmproc_nb.notebook.offer import SANDBOX
+from llmproc_nb.notebook.sandboxcell import SandboxCells
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
@@ -25,6 +26,7 @@ class SandboxMagics(Magics):
     def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
         super().__init__(shell, config=shell.config)
         self.notebook = notebook
+        self._cells = SandboxCells(notebook)
         self._do: dict[str, Callable[[Process, list[str]], Any]] = {
             "show": self._show,
             "status": self._status,
@@ -42,14 +44,12 @@ class SandboxMagics(Magics):
     @argument("--timeout", type=float, metavar="S", help="seconds after which the code is stopped (default: as the program says)")
     def sandbox_cell(self, line: str, cell: str) -> None:
         """Run the cell's code in the sandbox of a process: confined, in the state its model has there, and finds afterwards."""
-        from llmproc_nb.notebook.sandboxcell import run_cell
-
         args = parse(self.sandbox_cell, line)
         if args.timeout is not None and args.timeout <= 0:
             raise PersonError(f"--timeout {args.timeout:g}", place="%%sandbox", right="a number of seconds above 0 is needed")
         process = self._process(args.process)
         _check_free(process)
-        run_cell(process, cell, args.timeout)
+        self._cells.run(process, cell, args.timeout)
 
     @no_var_expand
     @line_magic("sandbox")

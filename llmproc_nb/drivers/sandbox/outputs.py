@@ -37,7 +37,6 @@ class Outputs:
         self._pieces: list[_Piece] = []
         self._bytes = 0
         self._clear_next = False
-        self._cleared = 0
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         self._came = 0
         self._fault = ""
@@ -60,8 +59,8 @@ class Outputs:
         """A display, a value, an error, or an update of an earlier display. Raises ValueError where it is none of these."""
         if not self._room(len(body)):  # before it is read: that takes more memory than it has bytes
             return
-        output = _error(body) if said.kind == "error" else Output(kind=said.kind, data=_bundle(body))
-        self._tell(output)
+        output = _error(body) if said.kind == "error" else Output(kind=said.kind, data=_bundle(body), display_id=said.display_id)
+        self._tell(msgspec.structs.replace(output, update=True) if said.update else output)
         piece = _Piece(output, len(body), display_id=said.display_id)
         if said.update:
             for at, old in enumerate(self._pieces):
@@ -75,6 +74,7 @@ class Outputs:
         """What was shown is cleared, at once or when the next output comes."""
         if not self._room(0):
             return
+        self._tell(Output(kind="clear", update=wait))
         if wait:
             self._clear_next = True
         else:
@@ -83,7 +83,7 @@ class Outputs:
     @property
     def notes(self) -> list[str]:
         """What is to be said of the outputs."""
-        return [f"{self._cleared} outputs were cleared by the code"] * bool(self._cleared) + [self._fault] * bool(self._fault)
+        return [self._fault] * bool(self._fault)
 
     def kept(self) -> tuple[Output, ...]:
         """All outputs, text joined."""
@@ -101,7 +101,6 @@ class Outputs:
 
     def _forget(self) -> None:
         self._clear_next = False
-        self._cleared += len(self._pieces)
         self._pieces.clear()
         self._bytes = 0
 

@@ -220,6 +220,14 @@ def test_an_unknown_key_of_a_listed_table_is_remarked(at: str) -> None:
             ("missing", "[preload] files", "there is no file 'REDME.md'; it is left out. Did you mean 'README.md'?"),
         ),
         (
+            '[sandbox]\nfiles = ["REDME.md"]',
+            ("missing", "[sandbox] files", "there is no file REDME.md, so the sandbox will not start. Did you mean 'README.md'?"),
+        ),
+        (
+            '[sandbox]\nfiles = ["../x"]',
+            ("missing", "[sandbox] files", "there is no file ../x, so the sandbox will not start."),
+        ),
+        (
             '[env_info]\nvariables = ["datum"]',
             ("unknown", "[env_info] variables", "there is no fact 'datum'; it is left out. Did you mean 'date'?"),
         ),

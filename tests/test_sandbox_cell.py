@@ -104,3 +104,13 @@ def test_packages_are_not_installed_here(kernel):
     ran = kernel.run("%%sandbox\n%pip install six", timeout_s=20)
     assert ran.error is not None and "outside" in ran.error["evalue"]
     assert "outside" in kernel.run("%%sandbox\n!pip install --retries 0 six", timeout_s=20).printed
+
+
+def test_the_figures_of_children_stand_in_the_table(kernel):
+    code = "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show(); print('drawn')"
+    script = ({"when": "draw one", "call": [{"name": "run_python", "arguments": {"code": code}}]}, {"say": "{{result}}"})
+    ok(kernel.run(f"Program(name='painter', provider='scripted', model='m', script={script!r}, tools=('run_python',)).start()"))
+    ran = ok(kernel.run("%%fork painter\ndraw one\n---\nsay nothing", timeout_s=60))
+    html = ran.data("text/html")[-1]
+    assert html.count("data:image/png;base64,") == 1 and "drawn" in html and "[image]" not in html
+    ok(kernel.run("%kill painter painter_1 painter_2"))

@@ -200,7 +200,8 @@ def _filled(text: str, head: Node) -> str:
     text = text.strip("\n")  # TOML's long strings end with one
     if "{{" not in text:
         return text
-    words = parts_text(parts_of(head.message))
+    parts = tuple(parts_of(head.message))
+    words = parts_text([part for part in parts if isinstance(part, Text)] or parts)
     return text.replace("{{last}}", words).replace("{{result}}", words.rstrip("\n"))
 
 

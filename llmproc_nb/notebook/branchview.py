@@ -9,17 +9,18 @@ import msgspec
 from llmproc_nb.core.branch import Branch, Branches
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.fan import is_cached_length
-from llmproc_nb.core.message import Message
+from llmproc_nb.core.message import Image, Message
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.tool import parts_text
 from llmproc_nb.core.visible import one_line, visible
 from llmproc_nb.notebook.facts import Table, shown
-from llmproc_nb.notebook.fragment import BADGE, CELL, PRE, QUIET, SCRIPTED, arguments_line, frame_html
+from llmproc_nb.notebook.fragment import BADGE, CELL, PRE, QUIET, SCRIPTED, arguments_line, frame_html, image_html
 from llmproc_nb.notebook.html import escape, escape_code, markdown_html
 
 COLUMNS = ("child", "answer", "stop_reason", "tokens", "cost_usd")
 ANSWER_CHARS = 1200
 LINE_CHARS, NAME_CHARS = 56, 24
+MAX_PICTURES, MAX_EACH = 24, 4
 TOP = "vertical-align:top;text-align:left"
 SIDE = f"{TOP};width:50%;overflow-wrap:anywhere"
 
@@ -36,16 +37,24 @@ def branch_html(process: Process, branches: Branches, *, whole: bool = True) -> 
     table = branch_table(branches, whole=whole)
     answers = table.columns.index("answer")
     head = "".join(f'<th style="{CELL}">{escape(name)}</th>' for name in table.columns)
-    rows = ""
-    for row in table.rows:
+    rows, room = "", MAX_PICTURES if whole else 0
+    for branch, row in zip(branches, table.rows, strict=True):
         cells = [escape(shown(value)) for value in row]
         if whole:
-            cells[answers] = _compact(row[answers])
+            pictures = [made for image in _pictures(branch) if (made := image_html(image))][: min(room, MAX_EACH)]
+            room -= len(pictures)
+            cells[answers] = _compact(row[answers]) + "".join(pictures)
         rows += "<tr>" + "".join(f'<td style="{TOP}">{cell}</td>' for cell in cells) + "</tr>"
     return frame_html(
         _title_html(summary_line(process, branches), scripted=process.provider.scripted),
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>",
     )
+
+
+def _pictures(branch: Branch) -> list[Image]:
+    """The figures that a child made on the way to its answer."""
+    runs = branch.result.tool_calls if branch.result is not None else ()
+    return [part for run in runs for part in run.result.content if isinstance(part, Image)]
 
 
 def branch_frame(branches: Branches) -> Any:

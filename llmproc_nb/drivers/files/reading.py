@@ -93,7 +93,7 @@ def _program(data: Mapping[str, Any], folder: Path, findings: Findings, *, name:
         fields["fd"] = FdRules(enabled=False)
     fields |= {"tools": offer.unique(tools, "builtin", wishes + fd_wishes), "mcp": servers}
     fields["hosted"] = offer.hosted(tools, fields["provider"])
-    fields["sandbox"] = sandboxed.sandbox(root.table("sandbox"))
+    fields["sandbox"] = sandboxed.sandbox(root.table("sandbox"), folder)
     fields["compaction"] = compaction.compaction(root.table("compaction"), fields["provider"], fields["base_url"])
     fields["linked"] = surroundings.linked(root, plugins, folder)
     fields["preload"] = surroundings.preload(surroundings.either(root, plugins, "preload", "preload_files"), folder)

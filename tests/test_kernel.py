@@ -277,6 +277,9 @@ def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):
             ["process", "messages", "last", "words", "tools", "of", "unknown", "effect"],
             ["keeps", "5", "let", "me", "see", "block"],
         ]
+        again = second.run("%agent --resume")
+        assert "was resumed here already" in again.printed and again.data()[0].splitlines()[1].split()[:2] == ["keeps", "5"]
+        assert second.run("len([p for p in keeps.machine.processes.values()])").data() == ["1"]
         said = second.run("[message.role for message in keeps.messages], keeps.messages[-1].tool_results[0].text").data()[0]
         assert "whether it took effect is unknown" in said and said.count("assistant") == 2
         assert second.run("%%agent keeps\ngo on").data() == ["keeps (scripted: no model answered): two"]

@@ -174,6 +174,10 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
 
 def test_wrong_words_are_told_in_one_line(kernel):
     assert "'nonsense' is no process, and nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
+    for words in ("df as x", "df.a", "df[1]"):
+        assert "is no variable's name" in failed(kernel.run(f"%sandbox push {words}"))["evalue"]
+    assert "has df, x1" in ok(kernel.run("x1 = 1\n%sandbox push df,x1")).printed
+    assert "x1 had another value before" in ok(kernel.run("%sandbox pull x1")).printed
     assert "no variable is named" in failed(kernel.run("%sandbox push"))["evalue"]
     assert "no notebook's file" in failed(kernel.run("%sandbox notebook x.txt"))["evalue"]
     assert "there is no process 'nobody'" in failed(kernel.run("%%sandbox nobody\n1"))["evalue"]

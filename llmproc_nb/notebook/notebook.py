@@ -6,7 +6,7 @@ Not here: its processes by name (processes), how an agent cell runs (agentcell),
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from llmproc_nb.notebook.processes import Processes
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.standing import Standing
+    from llmproc_nb.drivers.rebuild.resumed import Resumed
     from llmproc_nb.notebook.fit import Fit
     from llmproc_nb.notebook.magics import AgentMagics
 
@@ -43,6 +44,8 @@ class Notebook:
         self.choice = Choice()
         self._machine: api.Machine | None = None
         self.opened_in: dict[str, str] = {}
+        self.resumed: dict[Path, Sequence[Resumed]] = {}
+        """What came back from logs of earlier runs, by their files."""
         self.processes, self.agent_cells, self.background = Processes(self), AgentCells(self), Background(self)
         self.fork_cells = ForkCells(self)
         self._begun: dict[int, int] = {}
@@ -126,6 +129,7 @@ class Notebook:
             self._machine.close()
             api.set_default_machine(None)
         self._machine = None
+        self.resumed.clear()
 
     @property
     def path(self) -> Path | None:

@@ -121,14 +121,19 @@ def mode_is_taken(mode: str, name: str, value: str) -> str:
 
 
 def resume(notebook: Notebook, log: str) -> Any:
-    """Bring back the processes of an earlier run; gives a table of what was open in each."""
+    """Bring back the processes of an earlier run; gives a table of what was open in each. Those that are back already stay as they are."""
     from llmproc_nb.notebook.completion import shown_names
     from llmproc_nb.notebook.offer import tool_names
 
     logfile = load("llmproc_nb.drivers.logfile:LogFile")(log) if log else _newest_log(notebook)
+    before = notebook.resumed.get(logfile.path, ())
+    if any(one.process is not None and one.process.alive for one in before):
+        print(f"{logfile.path.name} was resumed here already: its processes go on as they are; `%kill` ends them, then it can be again")
+        return _resumed_table(before, empty="")
     namespace = shown_names(notebook.ip)
     functions = [tool for name in tool_names(namespace) if (tool := _as_tool(namespace[name])) is not None]
     found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
+    notebook.resumed[logfile.path] = found
     for one in found:
         if one.process is not None:
             notebook.ip.user_ns[one.name] = one.process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -127,17 +128,19 @@ class SandboxMagics(Magics):
         return table
 
     def _push(self, process: Process, names: list[str]) -> None:
-        space = self.notebook.ip.user_ns
-        missing = [name for name in _some(names, "push") if name not in space]
+        space, names = self.notebook.ip.user_ns, _some(names, "push")
+        missing = [name for name in names if name not in space]
         if missing:
             raise PersonError(f"there is no variable {missing[0]!r} in this notebook", place="%sandbox push")
         process.sandbox.put(**{name: space[name] for name in names})
         print(f"{process.name}'s sandbox has {', '.join(names)}")
 
     def _pull(self, process: Process, names: list[str]) -> None:
-        for name in _some(names, "pull"):
-            self.notebook.ip.user_ns[name] = process.sandbox.get(name)
-        print(f"this notebook has {', '.join(names)}")
+        space, names = self.notebook.ip.user_ns, _some(names, "pull")
+        came = {name: process.sandbox.get(name) for name in names}  # all or none
+        had = ", ".join(name for name in names if name in space)
+        space.update(came)
+        print(f"this notebook has {', '.join(names)}" + f"; {had} had another value before" * bool(had))
 
     def _files(self, process: Process, names: list[str]) -> None:
         from pathlib import Path
@@ -170,7 +173,14 @@ def _check_free(process: Process) -> None:
         raise PersonError(found, place="%sandbox", right=f"`%wait {process.name}` waits for it, `%kill {process.name}` ends it")
 
 
-def _some(names: list[str], what: str) -> list[str]:
+def _some(given: list[str], what: str) -> list[str]:
+    """The names of variables, written with commas or without. Raises PersonError."""
+    names = [name for word in given for name in word.split(",") if name]
     if not names:
         raise PersonError("no variable is named", place=f"%sandbox {what}", right=f"`%sandbox {what} df` names one")
+    wrong = next((name for name in names if not name.isidentifier() or iskeyword(name)), None)
+    if wrong is not None:
+        right = f"variables go by their own names, as in `%sandbox {what} df`"
+        found, step = f"{wrong!r} is no variable's name", "process.sandbox.put(name=value) sets any value under any name."
+        raise PersonError(found, place=f"%sandbox {what}", right=right, step=step)
     return names

@@ -172,6 +172,15 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
     ok(kernel.run("%kill author"))
 
 
+def test_a_process_may_be_named_before_or_after(kernel):
+    ok(kernel.run("%%agent other -p coder\nn = 3"))
+    for line in ("%sandbox other", "%sandbox other show", "%sandbox show -p other", "%sandbox -p other"):
+        assert "sandbox of" in ok(kernel.run(line)).data()[0] and "other" in ok(kernel.run(line)).data()[0]
+    ok(kernel.run("%sandbox other push df"))
+    assert ok(kernel.run("%%sandbox -p other\nlen(df)")).data() == ["3"]
+    ok(kernel.run("%kill other"))
+
+
 def test_wrong_words_are_told_in_one_line(kernel):
     assert "'nonsense' is no process, and nothing %sandbox does" in failed(kernel.run("%sandbox nonsense"))["evalue"]
     for words in ("df as x", "df.a", "df[1]"):

@@ -42,13 +42,14 @@ class SandboxMagics(Magics):
     @cell_magic("sandbox")
     @magic_arguments("%sandbox")
     @argument("process", nargs="?", help="the process (default: the only one that has a sandbox)")
+    @argument("-p", "--process", dest="named", metavar="NAME", help="the same")
     @argument("--timeout", type=float, metavar="S", help="seconds after which the code is stopped (default: as the program says)")
     def sandbox_cell(self, line: str, cell: str) -> None:
         """Run the cell's code in the sandbox of a process: confined, in the state its model has there, and finds afterwards."""
         args = parse(self.sandbox_cell, line)
         if args.timeout is not None and args.timeout <= 0:
             raise PersonError(f"--timeout {args.timeout:g}", place="%%sandbox", right="a number of seconds above 0 is needed")
-        process = self._process(args.process)
+        process = self._process(args.process or args.named)
         _check_free(process)
         self._cells.run(process, cell, args.timeout)
 
@@ -59,7 +60,7 @@ class SandboxMagics(Magics):
         "what",
         nargs="?",
         default="show",
-        help="show (default), status, push NAMES, pull NAMES, files PATHS, restart, notebook FILE",
+        help="show (default), status, push NAMES, pull NAMES, files PATHS, restart, notebook FILE; a process may be named before it",
     )
     @argument("names", nargs="*", help="the variables to push or pull, files to copy into it, or the notebook to write")
     @argument("-p", "--process", metavar="NAME", help="whose sandbox (default: of the only process that has one)")
@@ -71,6 +72,8 @@ class SandboxMagics(Magics):
         it; `files data.csv` copies files in; `restart` begins again with nothing; `notebook run.ipynb` writes what ran as a notebook.
         """
         args = parse(self.sandbox_line, line)
+        if args.what not in SANDBOX and args.process is None and args.names and args.names[0] in SANDBOX:  # as in `%sandbox scout status`
+            args.process, args.what, args.names = args.what, args.names[0], args.names[1:]
         if args.what not in SANDBOX:
             known = self._named(args.what)
             if known is None or args.names:

@@ -380,6 +380,17 @@ def test_a_stopped_cell_is_an_error_with_all_it_said() -> None:
     assert shown(ended) == (Text(text="30%\n"),)
 
 
+@given(st.lists(st.sampled_from(("\x1b[31m", "\x1b[0m", "a", "bc", "\n", "\r\n", "x\r", "\x1b[1;2", "\x1b(", "z" * 9)), max_size=60))
+def test_a_long_text_is_made_plain_in_parts_as_it_is_in_one(pieces: list[str]) -> None:
+    from llmproc_nb.core import output
+
+    text, whole = "".join(pieces), output.plain("".join(pieces))
+    with pytest.MonkeyPatch.context() as patch:
+        for size in (7, 20, 50):
+            patch.setattr(output, "PIECE_CHARS", size)
+            assert output.plain(text) == whole
+
+
 def test_the_answers_of_tools_are_all_there() -> None:
     scout = start()
     said(scout, "run: die ;; print(2)")

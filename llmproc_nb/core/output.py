@@ -20,6 +20,8 @@ PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 WORDS = ("text/markdown", "text/latex", "application/json", "image/svg+xml", "text/html")
 MAX_PICTURE_CHARS = 7_000_000
 MAX_PAGE_LINES = 1000
+PIECE_CHARS = 1 << 18
+LONG_CHARS = 1 << 20
 Shown: TypeAlias = Text | Image | Paged
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -34,6 +36,11 @@ def shown(ran: Ran) -> tuple[Shown, ...]:
     return (*parts, *(Text(text=f"[{plain(note)}]") for note in ran.notes)) or (Text(text=EMPTY_RESULT),)
 
 
+def is_long(ran: Ran) -> bool:
+    """Whether it takes a while to make it short."""
+    return sum(len(output.words) for output in ran.outputs) > LONG_CHARS
+
+
 def ended(ran: Ran) -> str:
     """How a cell ended that did not end by itself, and all that is to be said of it."""
     words = {"timed_out": "The cell took too long and was stopped.", "died": "The session ended with this cell."}
@@ -42,10 +49,23 @@ def ended(ran: Ran) -> str:
 
 def plain(text: str) -> str:
     """The text as a terminal leaves it: no control sequences, of lines that were written over the last state."""
-    text = _ANSI.sub("", text).replace("\r\n", "\n")
+    text = "".join(_ANSI.sub("", piece) for piece in _pieces(text)) if "\x1b" in text else text
+    text = text.replace("\r\n", "\n")
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return clean(text)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in parts that do not tear a sequence: nobody else runs while one is looked through."""
+    at = 0
+    while len(text) - at > PIECE_CHARS:
+        end = at + PIECE_CHARS
+        cut = text.rfind("\n", at, end) + 1 or max(text.rfind("\x1b", at, end), 0)
+        cut = cut if cut > at else end
+        yield text[at:cut]
+        at = cut
+    yield text[at:]
 
 
 def trace_text(output: Output) -> str:

@@ -22,7 +22,7 @@ from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
-from llmproc_nb.core.output import Shown, plain, shown
+from llmproc_nb.core.output import Shown, is_long, plain, shown
 from llmproc_nb.core.program import FdRules
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.sandbox import Output
@@ -219,7 +219,8 @@ async def run_python(process: Process, place: Place, code: str) -> tuple[Shown, 
         if run is not None and run.hears and output.kind == "stream":
             run.delta(Delta("wait", plain(output.text[-500:]).rstrip().rpartition("\n")[2]))
 
-    return shown(await process.sandbox.execute(code, place=place, on_output=came))
+    ran = await process.sandbox.execute(code, place=place, on_output=came)
+    return await process.machine.owner.workers.run(partial(shown, ran)) if is_long(ran) else shown(ran)
 
 
 def write_stderr(process: Process, message: str) -> str:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.fd import Fd, FdTable, LongText, Page
+from llmproc_nb.core.fd import Fd, Page
+from llmproc_nb.core.fdtable import FdTable
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.reading import (
     READ_CHARS,
     fd_input,

@@ -18,7 +18,8 @@ from markup import Markup
 from test_hostile_views import ALL
 
 from llmproc_nb.core.errors import PersonError, ToolError
-from llmproc_nb.core.fd import Fd, FdTable
+from llmproc_nb.core.fd import Fd
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.visible import visible
 from llmproc_nb.drivers.text import long_text
@@ -251,7 +252,7 @@ def test_a_view_loads_no_widget_and_no_pandas_until_it_is_live() -> None:
 # over the wire
 
 MAKE = """
-from llmproc_nb.core.fd import FdTable
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.visible import visible
 from llmproc_nb.drivers.text import long_text

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from llmproc_nb.core.errors import LogError, ToolError
-from llmproc_nb.core.fd import Found, Line, Match
+from llmproc_nb.core.longtext import Found, Line, Match
 from llmproc_nb.drivers.text import StoredText, long_text, long_text_from, write_file
 from llmproc_nb.drivers.text.make import IN_PLACE_BYTES
 from llmproc_nb.drivers.text.search import OVERLAP_BYTES, WINDOW_BYTES

@@ -18,7 +18,7 @@ from paths import ROOT
 pytestmark = [pytest.mark.browser, needs_lab]
 
 FD = """
-from llmproc_nb.core.fd import FdTable
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.drivers.text import long_text
 from llmproc_nb.notebook.fdview import FdView
 bad = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script> \\x1b[31mred\\x1b[0m \\u202eevil"
@@ -29,7 +29,7 @@ table.mark_read(1, 200_000, 300_000)
 FdView(table.get(1), table)
 """
 ROWS = """
-from llmproc_nb.core.fd import FdTable
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.drivers.text import long_text
 from llmproc_nb.notebook.fdview import FdView
 table = FdTable(lambda pieces: long_text("".join(pieces)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llmproc_nb.core.event import CodeRan, Decided, FdOpened, Offered, ServerRead, ToolRan
-from llmproc_nb.core.fd import LongText, Numbers
+from llmproc_nb.core.longtext import LongText, Numbers
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Provider, Settings
 from llmproc_nb.core.sandbox import SandboxDoor

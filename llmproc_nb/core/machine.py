@@ -16,10 +16,10 @@ from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError
 from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, ServerRead, Started, Stopped, ToolRan, Warned
-from llmproc_nb.core.fd import Numbers
 from llmproc_nb.core.gate import admit, allowed, check, release
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import Log, Store
+from llmproc_nb.core.longtext import Numbers
 from llmproc_nb.core.owner import OwnerLoop
 from llmproc_nb.core.process import Loaded, Origin, Process
 from llmproc_nb.core.program import Program

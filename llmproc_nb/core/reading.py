@@ -10,7 +10,9 @@ import re
 from typing import Literal, Protocol, get_args
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.fd import Fd, FdTable, Found, Line, LongText, Match, Mode, Page
+from llmproc_nb.core.fd import Fd, Mode, Page
+from llmproc_nb.core.fdtable import FdTable
+from llmproc_nb.core.longtext import Found, Line, LongText, Match
 
 READ_CHARS = 50_000
 """The most that one read shows: more than that would fill a context by one mistake."""

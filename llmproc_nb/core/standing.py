@@ -14,8 +14,10 @@ from llmproc_nb.core.address import Address, node_at, whole
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PersonError
 from llmproc_nb.core.event import Appended, Moved
-from llmproc_nb.core.fd import PAGE_CHARS, Fd, FdTable, LongText
+from llmproc_nb.core.fd import PAGE_CHARS, Fd
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.core.label import Labels, labelled
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.message import Message, cleaned
 from llmproc_nb.core.paging import log_fds, paged_input
 from llmproc_nb.core.syscall import fd_rules

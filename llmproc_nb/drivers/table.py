@@ -18,7 +18,7 @@ import msgspec
 
 from llmproc_nb.core.errors import ProgramError, ToolDeclarationError
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import clean
 from llmproc_nb.core.program import EnvInfo, Link, Preload, Program, ToolWish

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from llmproc_nb.core.fd import Fd, FdTable, Page
+from llmproc_nb.core.fd import Fd, Page
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.core.visible import one_line, visible
 
 Range: TypeAlias = tuple[int, int]

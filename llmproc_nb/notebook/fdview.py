@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from llmproc_nb.core.fd import Fd, FdTable
+from llmproc_nb.core.fd import Fd
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.notebook.facts import Table
 from llmproc_nb.notebook.fdpage import BAR, ShownPage, Summary, shown_page, summary_of
 from llmproc_nb.notebook.fragment import FRAME, PRE, QUIET

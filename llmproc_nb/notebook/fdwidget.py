@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.errors import LlmprocError, PersonError, ToolError
-from llmproc_nb.core.fd import Fd, FdTable
+from llmproc_nb.core.fd import Fd
+from llmproc_nb.core.fdtable import FdTable
 from llmproc_nb.notebook.fdpage import Range, shown_page, summary_of, ticks
 from llmproc_nb.notebook.fdview import read_words, size_words
 from llmproc_nb.notebook.twin import source, widget_type

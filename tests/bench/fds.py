@@ -117,7 +117,7 @@ def latencies_ms(text: Any) -> dict[str, float]:
 
 def forked(count: int) -> tuple[float, float]:
     """µs and bytes for the fork of a table with so many fds, each of them read in part."""
-    from llmproc_nb.core.fd import FdTable
+    from llmproc_nb.core.fdtable import FdTable
     from llmproc_nb.drivers.text import long_text
 
     table, text = FdTable(), long_text("x" * 10_000)

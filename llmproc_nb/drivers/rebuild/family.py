@@ -27,7 +27,7 @@ from llmproc_nb.core.event import (
     Started,
     Stopped,
 )
-from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Message
 from llmproc_nb.core.process import Process

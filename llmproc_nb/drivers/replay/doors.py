@@ -8,7 +8,7 @@ from typing import Any
 
 from llmproc_nb.core.errors import LogError, ReplayMiss
 from llmproc_nb.core.event import AnyEvent, CodeRan, Started
-from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
 from llmproc_nb.core.sandbox import SandboxDoor

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import blake2b
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.fd import Found
+from llmproc_nb.core.longtext import Found
 
 
 class PlainText:

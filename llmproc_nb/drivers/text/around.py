@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmproc_nb.core.fd import Line, LongText
+from llmproc_nb.core.longtext import Line, LongText
 
 SHOWN_CHARS = 400
 _BEFORE_CHARS = 120

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.fd import Found, Match
+from llmproc_nb.core.longtext import Found, Match
 from llmproc_nb.core.message import clean
 from llmproc_nb.drivers.text.around import lines_around
 from llmproc_nb.drivers.text.index import safe_end

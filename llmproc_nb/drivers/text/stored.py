@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from llmproc_nb.core.fd import Found
+from llmproc_nb.core.longtext import Found
 from llmproc_nb.drivers.text.index import Index
 from llmproc_nb.drivers.text.source import Foreign, Kept, Source, changed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.core.fd import LongText
+from llmproc_nb.core.longtext import LongText
 from llmproc_nb.drivers.text.source import Foreign
 from llmproc_nb.drivers.text.stored import COPY_BYTES, StoredText
 

@@ -172,6 +172,31 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
     ok(kernel.run("%kill author"))
 
 
+def test_what_came_from_outside_is_in_the_notebook_too(kernel, tmp_path: Path):
+    from nbclient import NotebookClient
+
+    ok(kernel.run("import numpy as np\narr = np.eye(2)\nfacts = {'n': [1, None]}\nbig = np.zeros(1_000_000)"))
+    ok(kernel.run("from llmproc_nb.core.sandbox import SandboxRules"))
+    fields = "provider='scripted', model='m', script=script, sandbox=SandboxRules(variables=('df',))"
+    ok(kernel.run(f"given = Program(name='given', {fields})"))
+    ok(kernel.run("%spawn whole from given"))
+    ok(kernel.run("%%sandbox whole\nn = len(df)"))
+    ok(kernel.run("%sandbox whole push arr facts"))
+    (tmp_path / "some-file.csv").write_text("a,b\n1,2\n")
+    ok(kernel.run(f"%sandbox whole files {tmp_path / 'some-file.csv'}"))
+    ok(kernel.run("%%sandbox whole\nn, arr.sum(), facts, df.b.tolist(), open('some-file.csv').read()"))
+    ok(kernel.run("%sandbox whole push big"))
+    file = tmp_path / "whole.ipynb"
+    ok(kernel.run(f"%sandbox whole notebook {file}"))
+    book = nbformat.read(file, 4)
+    assert "came from outside" in book.cells[-1].source and "big" in book.cells[-1].source
+    answer = book.cells[-2].outputs[0].data["text/plain"]
+    book.cells[-2].outputs = []
+    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert book.cells[-2].outputs[0].data["text/plain"] == answer and "<script>z" in answer
+    ok(kernel.run("%kill whole"))
+
+
 def test_a_process_may_be_named_before_or_after(kernel):
     ok(kernel.run("%%agent other -p coder\nn = 3"))
     for line in ("%sandbox other", "%sandbox other show", "%sandbox show -p other", "%sandbox -p other"):

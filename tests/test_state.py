@@ -260,6 +260,19 @@ def test_a_resumed_process_runs_its_cells_again_when_they_are_needed() -> None:
     assert value(again) == "4" and value(forked) == "104"  # type: ignore[arg-type]
 
 
+def test_what_came_from_outside_comes_back_with_a_log_unless_it_was_much() -> None:
+    scout = start()
+    scout.sandbox.put(y={"a": [1, None]})
+    scout.sandbox.put(z="z" * 2_000_000)
+    scout.sandbox.run("x = y['a'][0]")
+    on = machine()
+    again = resume(tuple(scout.machine.log.events), on, programs={"scout": scout.program})[0].process
+    assert again is not None
+    ran = again.sandbox.run("print(x, y, 'z' in globals())")
+    assert ran.outputs[0].text == "1 {'a': [1, None]} False\n"
+    assert "from outside and is gone" in ran.notes[0]
+
+
 def test_a_shorter_fork_has_the_state_of_the_place_it_was_made_from() -> None:
     scout = start()
     said(scout, "run: x = 1")

@@ -214,8 +214,8 @@ class CodeRan(Event, frozen=True, kw_only=True, omit_defaults=True, tag="code_ra
 
     `node`: the reply whose tool call number `position` it was; where a person ran it (no position), the node the process stood on.
     `after` is the cell whose state it went on from, None: a fresh session. `put` are variables and files (`./name`) that were set from
-    outside instead; `took` is one that was taken out, with its value as the output. The other fields are those of Ran. Where something
-    was taken, or the session died, the state is that of `after`.
+    outside instead, with their values as outputs of these names where they are not much; `took` is one that was taken out, with its value
+    as the output. The other fields are those of Ran. Where something was taken, or the session died, the state is that of `after`.
     """
 
     node: str

@@ -7,8 +7,8 @@ it is had (waking), how shells are made (door: sandbox).
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError
 from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.sandbox import Look, Output, OutputReader, Ran
 from llmproc_nb.core.state import root_of
-from llmproc_nb.core.waking import FILE, Waking, put
+from llmproc_nb.core.waking import BYTES, FILE, Waking, put, value_of
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.tool import Place
 
-BYTES = "application/octet-stream"
+MOST_LOGGED = 1 << 20
+"""Bytes of what came from outside that go into the log."""
 DIED = "The next cell goes on with the state before it."
 
 
@@ -75,8 +76,11 @@ class Sandbox(Waking):
         return tuple(cell for cell in self.family.chain(self._here()) if cell.code or cell.put)[::-1]
 
     def to_notebook(self, path: str) -> None:
-        """Write the cells with their outputs as a notebook that runs on its own."""
-        self.process.machine.drivers.notebook(self.cells, path, (*self.rules.variables, *self.rules.files))
+        """Write the cells with their outputs as a notebook that runs on its own. What came from outside is in it, where it is not much."""
+        began = self.family.began
+        first = CodeRan(seq=0, time_ns=0, pid=self.process.pid, node="", put=tuple(began), outputs=_logged(began))
+        names = (*(() if began else self.rules.variables), *self.rules.files)
+        self.process.machine.drivers.notebook((first, *self.cells) if began else self.cells, path, names)
 
     # on the owner loop
 
@@ -141,7 +145,7 @@ class Sandbox(Waking):
             finally:
                 if not whole:  # some of it may be there, of which the log knows nothing
                     await self._owner()._drop()
-            event = self._write(Ran(status="ok"), code, cell.seq if cell else None, None, put=tuple(given))
+            event = self._write(Ran(status="ok", outputs=_logged(given)), code, cell.seq if cell else None, None, put=tuple(given))
             self.family.given[event.seq] = given
             await self._ran(event, shell)
 
@@ -152,7 +156,7 @@ class Sandbox(Waking):
         if recorded is not None:
             cell = self._here()
             self._write(recorded, code, cell.seq if cell else None, None, took=name, replayed=True)
-            return _value(recorded.outputs)
+            return value_of(recorded.outputs[0]) if recorded.outputs else None
         async with self._turn():
             shell, cell = await self._ready()
             file = name.startswith(FILE)
@@ -199,10 +203,10 @@ def _data(value: Any) -> dict[str, Any]:
     return {BYTES: b64encode(value).decode()} if isinstance(value, bytes) else {"application/json": value}
 
 
-def _value(outputs: Sequence[Output]) -> Any:
-    """What was taken out, from the output that kept it."""
-    data = outputs[0].data if outputs else {}
-    return b64decode(data[BYTES]) if BYTES in data else data.get("application/json")
+def _logged(given: Mapping[str, Any]) -> tuple[Output, ...]:
+    """What came from outside as outputs by name, so that it is there when the cells are run again; nothing where it is much."""
+    made = tuple(Output(kind="display_data", name=name, data=_data(value)) for name, value in given.items())
+    return made if len(msgspec.json.encode(made)) <= MOST_LOGGED else ()
 
 
 def recorded_ran(event: CodeRan) -> Ran:

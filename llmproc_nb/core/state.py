@@ -38,6 +38,8 @@ class Family:
         self.machine, self.root, self.rules = machine, root, root.program.sandbox or SandboxRules()
         self.cells: dict[int, CodeRan] = {}
         self.given: dict[int, Mapping[str, Any]] = {}
+        self.began: Mapping[str, Any] = {}
+        """The variables of the notebook that its latest fresh session began with."""
         self.checkpoints: dict[int, Checkpoint] = {}
         self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}

@@ -6,20 +6,21 @@ Here: the base of Sandbox. Not here: which state belongs to a place (state), wha
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import LlmprocError, ToolError
 from llmproc_nb.core.event import CodeRan
-from llmproc_nb.core.sandbox import Checkpoint, SandboxRules, Shell
+from llmproc_nb.core.sandbox import Checkpoint, Output, SandboxRules, Shell
 from llmproc_nb.core.state import family_of
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.tool import Place
 
-FILE = "./"
+FILE, BYTES = "./", "application/octet-stream"
 STOPPED = ("timed_out", "interrupted")
 ABSENT = "the cell is not in the recording, and no code runs while one answers"
 
@@ -143,16 +144,16 @@ class Waking:
         shell = await self.family.door.start()
         if self.rules.variables:
             given = self.process.machine.find_variables(self.rules.variables)
-            await shell.put({name: self.process.machine.drivers.packed(value, name) for name, value in given.items()})
+            self.family.began = {name: self.process.machine.drivers.packed(value, name) for name, value in given.items()}
+            await shell.put(self.family.began)
         return shell
 
     async def _again(self, shell: Shell, cell: CodeRan) -> bool:
         """Have the effect of an earlier cell once more; whether it could be had."""
         if cell.put:
-            given = self.family.given.get(cell.seq)
-            if given is not None:
-                await put(shell, given)
-            return given is not None
+            given = self.family.given.get(cell.seq) or {output.name: value_of(output) for output in cell.outputs}
+            await put(shell, given)
+            return bool(given)
         if cell.code and cell.status not in STOPPED:
             await shell.run(cell.code, timeout_s=self.rules.timeout_s)
         return cell.status not in STOPPED
@@ -179,6 +180,11 @@ class Waking:
         shell, self._shell, self._state, self._keeping = self._shell, None, None, None
         if shell is not None:
             await shell.close()
+
+
+def value_of(output: Output) -> Any:
+    """A value that came from outside, or was taken out, from the output that kept it."""
+    return b64decode(output.data[BYTES]) if BYTES in output.data else output.data.get("application/json")
 
 
 async def put(shell: Shell, given: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.output import FRAME
 from llmproc_nb.core.sandbox import Output
+from llmproc_nb.core.waking import FILE, value_of
 
+LINE_CHARS = 120
+NUMPY = b"\x93NUMPY"
 STOPPED = ("timed_out", "interrupted")
 GIVEN = "`{names}` came from outside of the sandbox here. To run this notebook on its own, set {it} first."
 
@@ -35,7 +40,10 @@ def notebook(cells: Iterable[CodeRan], given: Sequence[str] = ()) -> Any:
         book.cells.append(_given(given))
     count = 0
     for cell in cells:
-        if cell.put:
+        if cell.put and len(cell.outputs) == len(cell.put) and all(_is_name(name) for name in cell.put):
+            count += 1
+            book.cells.append(v4.new_code_cell(_set(cell.outputs), execution_count=count))
+        elif cell.put:
             book.cells.append(_given(cell.put))
         elif cell.status in STOPPED:  # run again it would never end
             book.cells.append(v4.new_markdown_cell(f"This cell was stopped before its end ({cell.status}):\n\n```python\n{cell.code}\n```"))
@@ -54,6 +62,34 @@ def _given(names: Sequence[str]) -> Any:
 
     shown = ", ".join(name.removeprefix("./") for name in names)
     return v4.new_markdown_cell(GIVEN.format(names=shown, it="it" if len(names) == 1 else "them"))
+
+
+def _is_name(name: str) -> bool:
+    return name.startswith(FILE) or (name.isidentifier() and not iskeyword(name))
+
+
+def _set(outputs: Iterable[Output]) -> str:
+    """Code that sets what came from outside."""
+    imports, lines = set[str](), list[str]()
+    for output in outputs:
+        name, value = output.name, value_of(output)
+        if not isinstance(value, bytes):
+            lines.append(f"{name} = {value!r}")
+            continue
+        text = b64encode(value).decode()
+        data = 'base64.b64decode("""' + "".join(f"\n{text[at : at + LINE_CHARS]}" for at in range(0, len(text), LINE_CHARS)) + '""")'
+        imports.add("import base64")
+        if name.startswith(FILE):
+            imports.add("from pathlib import Path")
+            path = f"Path({name.removeprefix(FILE)!r})"
+            lines.append(f"{path}.parent.mkdir(parents=True, exist_ok=True)\n{path}.write_bytes({data});")
+        elif value.startswith(NUMPY):
+            imports |= {"import io", "import numpy as np"}
+            lines.append(f"{name} = np.load(io.BytesIO({data}))")
+        else:
+            imports.add("import pyarrow")
+            lines.append(f"{name} = pyarrow.ipc.open_stream({data}).read_pandas()")
+    return "\n".join([*sorted(imports), *([""] if imports else []), *lines])
 
 
 def _output(output: Output, count: int) -> Any:

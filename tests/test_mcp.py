@@ -22,6 +22,7 @@ from llmproc_nb.core.errors import ProgramError, PromptError, ToolError
 from llmproc_nb.core.message import Document, Image, Message, Text
 from llmproc_nb.core.owner import OwnerLoop
 from llmproc_nb.core.program import McpServer, ToolWish
+from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.mcp import (
     Change,
     ElicitAnswer,
@@ -35,7 +36,6 @@ from llmproc_nb.drivers.mcp import (
     connect,
 )
 from llmproc_nb.drivers.mcp.launch import launch
-from llmproc_nb.drivers.mcp.tail import Tail
 
 SCRIPT = ROOT / "tests" / "mcp_server.py"
 ENV = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -85,6 +87,52 @@ def test_a_kernel_that_is_not_there_is_named(tmp_path):
         async with opened(tmp_path, kernel="nosuchkernel") as door:
             with pytest.raises(ToolError, match="there is no kernel nosuchkernel"):
                 await door.start()
+
+    asyncio.run(look())
+
+
+@pytest.fixture
+def kernelspec(tmp_path, monkeypatch):
+    """Makes kernelspecs that jupyter_client finds."""
+
+    def make(name: str, *argv: str, language: str) -> None:
+        folder = tmp_path / "kernels" / name
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": language}))
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    return make
+
+
+def test_a_kernel_that_does_not_start_has_its_last_words_in_the_error(kernelspec, capfd):
+    kernelspec("broken", "/bin/sh", "-c", "echo starting; echo no libfoo.so >&2; exit 3", language="x")
+
+    async def look():
+        async with opened(kernel="broken") as door:
+            with pytest.raises(ToolError, match=r"its process ended. It said last: starting \| no libfoo.so"):
+                await door.start()
+
+    asyncio.run(look())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not Path("/usr/lib/R/site-library/IRkernel").exists(), reason="R and its kernel are not installed")
+def test_another_language_runs_confined(kernelspec):
+    kernelspec("ir", "R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}", language="R")
+
+    async def look():
+        async with opened(kernel="ir") as door:
+            shell = await door.start()
+            assert await said(shell, "x <- c(1, 2, 3); mean(x)") == "[1] 2"
+            plot = await ran(shell, "plot(x)")
+            assert "image/png" in plot.outputs[0].data
+            assert "a b\n1 1 x" in await said(shell, "data.frame(a = 1, b = 'x')")
+            failed = await ran(shell, "readLines('/etc/shadow')")
+            assert failed.status == "error" and "No such file" in text_of(failed.outputs)
+            assert (await ran(shell, "repeat{}", 1)).status == "timed_out"
+            assert await said(shell, "length(x)") == "[1] 3"
+            with pytest.raises(ToolError, match="a kernel of Python can do it"):
+                await shell.put({"y": 1})
 
     asyncio.run(look())
 

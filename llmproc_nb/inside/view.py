@@ -20,9 +20,11 @@ AREAS, PROC, RELAY = f"{AGENT}/areas", f"{AGENT}/proc", f"{AGENT}/relay"
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 ETC = [
+    "R",
     "alternatives",
     "ca-certificates",
     "fonts",
+    "julia",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import LlmprocError, ProgramError
+from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.mcp import asks
 from llmproc_nb.drivers.mcp.calls import Calls
 from llmproc_nb.drivers.mcp.http import http_client, http_transport
@@ -22,7 +23,6 @@ from llmproc_nb.drivers.mcp.launch import Launch
 from llmproc_nb.drivers.mcp.parts import SCHEMA_FAULT
 from llmproc_nb.drivers.mcp.sse import sse_transport
 from llmproc_nb.drivers.mcp.stdio import Child, stdio_transport
-from llmproc_nb.drivers.mcp.tail import Tail
 from llmproc_nb.drivers.mcp.values import Ears, LogLine, Terms
 from llmproc_nb.drivers.mcp.wire import CODES
 

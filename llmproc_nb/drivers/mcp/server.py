@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llmproc_nb.core.errors import ProgramError, ToolError
 from llmproc_nb.core.message import Text
 from llmproc_nb.core.program import McpServer
+from llmproc_nb.core.tail import Tail
 from llmproc_nb.core.tool import EMPTY_RESULT, ResultParts, parts_text
 from llmproc_nb.drivers.mcp.launch import Launch
 from llmproc_nb.drivers.mcp.link import Link
 from llmproc_nb.drivers.mcp.parts import tool_parts
-from llmproc_nb.drivers.mcp.tail import Tail
 from llmproc_nb.drivers.mcp.values import Ears, Progress, ServerInfo, Terms
 from llmproc_nb.drivers.mcp.wire import CODES
 

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import ProgramError
+from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.mcp.launch import Launch
-from llmproc_nb.drivers.mcp.tail import Tail
 from llmproc_nb.drivers.mcp.wire import answer, lines, read_message
 
 if TYPE_CHECKING:

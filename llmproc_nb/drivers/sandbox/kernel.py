@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from importlib import import_module
@@ -18,6 +19,7 @@ import msgspec
 
 from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
+from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.sandbox import bycode
 from llmproc_nb.drivers.sandbox.files import program_files, relative
 from llmproc_nb.drivers.sandbox.messages import find_spec, next_message, take
@@ -31,6 +33,8 @@ ASK_S = 60.0
 BEAT_S = 0.2
 QUIET_S = 1.0
 MOST_ANSWER = 1 << 30
+AT_ONCE = 1 << 16
+DROPPED = "aborted"
 
 
 class KernelDoor:
@@ -70,6 +74,7 @@ class KernelShell:
         self._language = ""
         self._lock = asyncio.Lock()
         self._halt: asyncio.Event | None = None
+        self._words, self._reading = Tail(), -1
         self.why = ""
 
     async def begin(self) -> None:
@@ -83,14 +88,45 @@ class KernelShell:
         spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "llmproc-sandbox", "config": config}}
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec
+        writing = self._listen()
         try:
-            await self._kernel.start_kernel()
+            try:
+                await self._kernel.start_kernel(stdout=writing, stderr=writing)
+            finally:
+                os.close(writing)
             self._client = self._kernel.client()
             self._client.start_channels(hb=False)
             await self._answering()
         except (PersonError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+            self._heard()
             await self.close()
-            raise ToolError(f"the kernel {rules.kernel} did not start: {error}", place="sandbox") from error
+            found = f"the kernel {rules.kernel} did not start: {error}"
+            raise ToolError(found, place="sandbox", step=self._words.last_words()) from error
+
+    def _listen(self) -> int:
+        """A pipe for what it writes besides its messages: nothing for this notebook's own output, its last words are kept for errors."""
+        self._reading, writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        asyncio.get_running_loop().add_reader(self._reading, self._heard)
+        return writing
+
+    def _heard(self) -> None:
+        if self._reading < 0:
+            return
+        try:
+            data = os.read(self._reading, AT_ONCE)
+        except BlockingIOError:
+            return
+        if data:
+            self._words.add(data)
+        else:
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        if self._reading >= 0:
+            asyncio.get_running_loop().remove_reader(self._reading)
+            os.close(self._reading)
+            self._reading = -1
 
     async def _answering(self) -> None:
         """Wait until it answers on both ways: what a kernel shows before somebody listens is lost."""
@@ -122,8 +158,7 @@ class KernelShell:
             return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
         began, self._halt = time.monotonic(), asyncio.Event()
         halt = self._halt
-        request = self._client.execute(code, silent=silent, store_history=not silent, allow_stdin=False)
-        running = asyncio.ensure_future(self._through(request, outputs))
+        running = asyncio.ensure_future(self._taken(code, outputs, silent=silent))
         try:
             status, notes = await self._watched(running, halt, outputs, timeout_s)
         except asyncio.CancelledError:
@@ -159,6 +194,14 @@ class KernelShell:
         status = running.result()
         return status, [f"The session ended with this cell: {self.why}."] if status == "died" else notes
 
+    async def _taken(self, code: str, outputs: Outputs, *, silent: bool) -> str:
+        """Have the kernel run a cell: how it ended. Just after an error some kernels drop what is asked of them; they are asked again."""
+        while True:
+            request = self._client.execute(code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False)
+            if (status := await self._through(request, outputs)) != DROPPED:
+                return status
+            await asyncio.sleep(BEAT_S)
+
     async def _through(self, request: str, outputs: Outputs) -> str:
         """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form.
 
@@ -169,16 +212,13 @@ class KernelShell:
             while True:
                 message = await next_message(self._client.get_iopub_msg, QUIET_S)
                 if message is None and reply.done():
-                    return status
+                    return reply.result() or status
                 if message is None or message["parent_header"].get("msg_id") != request:
                     continue
                 kind, content = message["header"]["msg_type"], message["content"]
                 if kind == "status" and content.get("execution_state") == "idle":
                     await asyncio.wait({reply}, timeout=QUIET_S)
-                    if reply.done() and reply.result():
-                        self.why = "it was told to exit"
-                        return "died"
-                    return status
+                    return (reply.done() and reply.result()) or status
                 if kind == "error":
                     status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
                 with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):  # it is no such message
@@ -186,15 +226,18 @@ class KernelShell:
         finally:
             reply.cancel()
 
-    async def _replied(self, request: str) -> bool:
-        """Wait for the reply to a cell: whether the kernel ends with it, as `exit()` asks."""
+    async def _replied(self, request: str) -> str:
+        """Wait for the reply to a cell: died where the kernel ends with it, as `exit()` asks, or whether it was dropped."""
         while True:
             message = await next_message(self._client.get_shell_msg, QUIET_S)
             if message is not None and message["parent_header"].get("msg_id") == request:
                 content = message["content"]
                 payload = content.get("payload") if isinstance(content, dict) else None
                 found = [one for one in payload if isinstance(one, dict)] if isinstance(payload, list) else []
-                return any(one.get("source") == "ask_exit" and not one.get("keepkernel") for one in found)
+                if any(one.get("source") == "ask_exit" and not one.get("keepkernel") for one in found):
+                    self.why = "it was told to exit"
+                    return "died"
+                return DROPPED if isinstance(content, dict) and content.get("status") == DROPPED else ""
 
     @property
     def _asked(self) -> bool:
@@ -274,6 +317,7 @@ class KernelShell:
 
     async def _end(self) -> None:
         client, kernel, self._client = self._client, self._kernel, None
+        self._stop_listening()
         if client is not None:
             client.stop_channels()
         if kernel is not None and kernel.has_kernel:

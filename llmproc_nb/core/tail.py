@@ -1,4 +1,4 @@
-"""The last words of a server: what it wrote on stderr and, by mistake, on stdout. Here: the bounded buffer and its cleaning."""
+"""The last words of a process: what it wrote on stderr and, by mistake, on stdout. Here: the bounded buffer and its cleaning."""
 
 from __future__ import annotations
 

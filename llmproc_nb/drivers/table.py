@@ -41,6 +41,8 @@ PROVIDERS: Mapping[str, str] = {
     "scripted": f"{HERE}.scripted:from_program",
 }
 
+SDKS = ("anthropic", "openai")
+"""The SDKs of drivers that ship, each called as the driver and as the provider it was made for."""
 
 HOSTED: Mapping[str, dict[str, Any]] = {
     "anthropic": {"type": "web_search_20250305", "name": "web_search"},
@@ -211,6 +213,21 @@ def provider_names() -> frozenset[str]:
     """The providers that ship, those that are refused with a reason among them."""
     endpoints = importlib.import_module(f"{HERE}.endpoints")
     return frozenset({*PROVIDERS, *endpoints.ENDPOINTS, *endpoints.REFUSED})
+
+
+def sdk_of(provider: str) -> str | None:
+    """The SDK through which a provider is asked; None where it is none of those here."""
+    endpoints = importlib.import_module(f"{HERE}.endpoints")
+    made = PROVIDERS["openai"] if provider in endpoints.ENDPOINTS else PROVIDERS.get(provider)
+    return next((sdk for sdk in SDKS if made == PROVIDERS[sdk]), None)
+
+
+def sdks_with_key(environ: Mapping[str, str]) -> set[str]:
+    """The SDKs for which there is a key: that of a vendor, or of a named endpoint."""
+    endpoints = importlib.import_module(f"{HERE}.endpoints")
+    keys = {f"{sdk.upper()}_API_KEY": sdk for sdk in SDKS}
+    keys |= {endpoint.key_variable: "openai" for endpoint in endpoints.ENDPOINTS.values()}
+    return {sdk for name, sdk in keys.items() if environ.get(name)}
 
 
 @lru_cache(maxsize=64)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -26,6 +24,7 @@ def load(ip: InteractiveShell) -> None:
         return
     from llmproc_nb import api
     from llmproc_nb.drivers.table import load as named
+    from llmproc_nb.notebook import sdk
     from llmproc_nb.notebook.notebook import Notebook
 
     notebook = Notebook(ip)
@@ -41,7 +40,7 @@ def load(ip: InteractiveShell) -> None:
         _show_results(ip),
         _complete(ip, notebook, made),
     ]
-    _import_later()
+    sdk.import_for_keys(notebook)
 
 
 def unload(ip: InteractiveShell) -> None:
@@ -131,18 +130,3 @@ def _complete(ip: InteractiveShell, notebook: Any, made: list[Any]) -> Any:
     from llmproc_nb.notebook.completion import install, known_of
 
     return install(ip, lambda: known_of(ip, notebook, made))
-
-
-def _import_later() -> None:
-    """Import the SDK whose key is set, quietly and a little later, so that the first agent cell need not wait for it."""
-    wanted = [name for name, key in (("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY")) if os.environ.get(key)]
-    if not wanted:
-        return
-
-    def run() -> None:
-        for name in wanted:
-            __import__(name)
-
-    timer = threading.Timer(0.5, run)
-    timer.daemon = True
-    timer.start()

@@ -17,6 +17,7 @@ from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.event import Merged, Moved, Replied, Stopped
 from llmproc_nb.drivers.table import LateDrivers
+from llmproc_nb.notebook import sdk
 from llmproc_nb.notebook.agentcell import AgentCells
 from llmproc_nb.notebook.background import Background
 from llmproc_nb.notebook.forkcell import ForkCells
@@ -149,10 +150,10 @@ class Notebook:
         if choice.empty:
             return
         wanted = choice.over(self.choice)
-        api.read_env(Path.cwd())
         program = self.processes.program(wanted, "agent")
         LateDrivers(lambda: os.environ).provider(program)
         self.choice = wanted
+        sdk.import_for(self, program.provider)
         for note in program.notes:
             print(f"{note.place}: {note.text}")
 

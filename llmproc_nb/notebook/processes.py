@@ -10,6 +10,7 @@ import keyword
 import os
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
@@ -44,7 +45,8 @@ class Processes:
         return self._start(flags)
 
     def program(self, choice: Choice, name: str) -> api.Program:
-        """The program that a choice means in this notebook. Raises PersonError, ProgramError."""
+        """The program that a choice means in this notebook; `.env` is read, whose keys may decide. Raises PersonError, ProgramError."""
+        api.read_env(Path.cwd())
         return program_of(choice, name, os.environ, self._notebook.ip.user_ns)
 
     def paged_chars(self, flags: CellFlags) -> int | None:

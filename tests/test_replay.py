@@ -13,7 +13,7 @@ import pytest
 import simple
 from simple import RAN, SCOUT, add, machine, recorded_run
 
-from llmproc_nb.core.errors import LogError, ReplayMiss, RequestRefused
+from llmproc_nb.core.errors import LogError, PersonError, ReplayMiss, RequestRefused
 from llmproc_nb.core.event import AnyEvent, Appended, Replied, ToolRan
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Text
@@ -55,6 +55,15 @@ def test_replay_gives_the_same_ids_runs_no_tool_and_asks_nobody(log: LogFile) ->
         ("shout", "HI", True),
     ]
     assert (RAN, results[0].provider, results[0].scripted) == ([], "scripted", True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "right"), [("reply", "did you mean 'replay'?"), (None, "it is one of replay, auto, record."), (["auto"], "it is one of")]
+)
+def test_a_mode_that_there_is_not_never_asks_live(log: LogFile, mode: Any, right: str) -> None:
+    with pytest.raises(PersonError) as caught:
+        Recording(log, mode)
+    assert str(caught.value).startswith(f"Recording: there is no mode {mode!r}; {right}")
 
 
 def test_a_replayed_call_costs_and_counts_what_it_did(log: LogFile) -> None:

@@ -20,6 +20,9 @@ Here: the tree and the three faces of an error. Not here: the mapping of SDK err
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LlmprocError(Exception):
     """`place: what was found; what would be right. Next step.` as one line."""
@@ -58,6 +61,12 @@ def _rebuild(kind: type[LlmprocError], fields: dict[str, object]) -> LlmprocErro
     error.__dict__.update(fields)
     Exception.__init__(error, str(error))
     return error
+
+
+def meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """What would be right in place of a word: the known one that is near to it, else something else."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 class PersonError(LlmprocError):

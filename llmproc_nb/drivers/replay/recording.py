@@ -7,11 +7,11 @@ order of arrival. Not here: running a whole log again (reexecute), files (logfil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.difference import config_difference, likeness, message_difference
-from llmproc_nb.core.errors import ReplayMiss
+from llmproc_nb.core.errors import PersonError, ReplayMiss, meant
 from llmproc_nb.core.event import (
     AnyEvent,
     Asked,
@@ -38,6 +38,8 @@ from llmproc_nb.drivers.replay.provider import Replay
 Answer: TypeAlias = Replied | AttemptFailed
 Source: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...] | None]
 """What is read from a server: its name, that of the resource or prompt, the arguments of a prompt."""
+Mode: TypeAlias = Literal["replay", "auto", "record"]
+MODES: tuple[str, ...] = get_args(Mode)
 OF_SUBTREES = ("max_total_steps", "max_total_tokens", "max_cost")
 STEP = "Restore what was recorded, or run it once in mode auto or record."
 
@@ -54,12 +56,15 @@ class Recording:
     """What a log knows, as answers for a machine: give it to `Machine(..., recorded=Recording(log, mode))`.
 
     Modes: `replay` answers from the log only and raises ReplayMiss for anything else; `auto` asks the real provider for what is not
-    there; `record` never answers. Raises LogError when the log's nodes are not what their ids say.
+    there; `record` never answers. Raises PersonError for another mode, LogError when the log's nodes are not what their ids say.
     """
 
     def __init__(
-        self, log: HasEvents | Iterable[AnyEvent], mode: Literal["replay", "auto", "record"] = "replay", *, place: str = ""
+        self, log: HasEvents | Iterable[AnyEvent], mode: Mode = "replay", *, place: str = ""
     ) -> None:
+        if mode not in MODES:
+            there = f"it is one of {', '.join(MODES)}"
+            raise PersonError(f"there is no mode {mode!r}", place="Recording", right=meant(str(mode), MODES, there))
         events = tuple(log if isinstance(log, Iterable) else log.events)
         self.mode = mode
         self.place = place or str(getattr(getattr(log, "path", None), "name", "the recording"))

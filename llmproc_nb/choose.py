@@ -5,7 +5,6 @@ Here: choices and how they combine. Not here: reading program files (drivers.fil
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.api import Program
-from llmproc_nb.core.errors import PersonError, ProgramError
+from llmproc_nb.core.errors import PersonError, ProgramError, meant
 from llmproc_nb.drivers.table import provider_names
 
 DEFAULT_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-5-5", "OPENAI_API_KEY": "openai:gpt-5.5"}
@@ -92,10 +91,10 @@ def _base(choice: Choice, name: str, known: Mapping[str, Any]) -> Program:
         return value
     if re.search(r"\.(toml|ya?ml)$", choice.program):
         return Program.from_file(choice.program)
-    near = difflib.get_close_matches(choice.program, [key for key, value in known.items() if isinstance(value, Program)], 1)
+    programs = [key for key, value in known.items() if isinstance(value, Program)]
     raise PersonError(
         f"--program {choice.program!r} is neither a file (.toml, .yaml) nor a Program in this notebook",
-        right=f"did you mean {near[0]!r}?" if near else "give the path of a program, as in programs/quickstart.toml",
+        right=meant(choice.program, programs, "give the path of a program, as in programs/quickstart.toml"),
     )
 
 

@@ -154,7 +154,8 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
         ("%%agent e -p pro\nhi", "did you mean 'prog'?"),
         ("%%agent e -m nonsense:x\nhi", "unknown provider 'nonsense'"),
         ("%%agent e -m claude_code:x\nhi", "claude_code"),
-        ("%%agent e -p prog --tools wher\nhi", "wher"),
+        ("%%agent e -p prog --tools wher\nhi", "PersonError: %%agent --tools: there is no tool 'wher'; did you mean 'where'?"),
+        ("%%agent e -p prog --tools x_y\nhi", "functions of this notebook: block, where; tools that ship: calculator, read_file, list_dir, "),
         ("%%agent e -p prog\nhi {{nothing_here}}", "nothing_here"),
         ("%%agent e -p prog\nhi {{1/0}}", "ZeroDivisionError"),
         ("%%agent time -p prog\nhi", "'time' is a module of this notebook already"),
@@ -170,7 +171,7 @@ def test_a_mistake_is_one_line_that_says_what_is_right(kernel, cell, said):
     ran = kernel.run(cell)
     assert ran.status == "error"
     assert len(ran.error["traceback"]) == 1 and "\n" not in ran.error["traceback"][0]
-    assert said in ran.error["evalue"]
+    assert said in ran.error["traceback"][0]
     assert kernel.run("'e' in dir()").data() == ["False"]
 
 

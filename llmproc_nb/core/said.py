@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmproc_nb.core import message as messages
-from llmproc_nb.core.errors import PromptError
+from llmproc_nb.core.errors import PromptError, meant
 from llmproc_nb.core.message import Document, Image, Message, Part, Text
 
 CALLBACKS = ("on_tool_start", "on_tool_end", "on_response")
@@ -16,10 +15,7 @@ CALLBACKS = ("on_tool_start", "on_tool_end", "on_response")
 def check_callbacks(callbacks: Mapping[str, Any]) -> None:
     for name in callbacks:
         if name not in CALLBACKS and f"on_{name}" not in CALLBACKS:
-            near = difflib.get_close_matches(name, CALLBACKS, 1)
-            raise PromptError(
-                f"there is no callback {name!r}", right=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CALLBACKS)}"
-            )
+            raise PromptError(f"there is no callback {name!r}", right=meant(name, CALLBACKS, f"there are {', '.join(CALLBACKS)}"))
 
 
 def message_of(user_input: Any, show: Callable[[Any], Any]) -> Message:

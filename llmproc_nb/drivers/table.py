@@ -5,7 +5,6 @@ Other packages add providers by the entry point group `llmproc_nb.providers` (na
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from llmproc_nb.core.errors import ProgramError, ToolDeclarationError
+from llmproc_nb.core.errors import ProgramError, ToolDeclarationError, meant
 from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.machine import Machine
@@ -77,9 +76,8 @@ class LateDrivers:
             if entry.name == name:
                 return entry.load()  # type: ignore[no-any-return]
         names = sorted(provider_names())
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise ProgramError(f"unknown provider {name!r}", place="[model] provider", right=hint)
+        right = meant(name, names, f"there are {', '.join(names)}")
+        raise ProgramError(f"unknown provider {name!r}", place="[model] provider", right=right)
 
     def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
         """Functions, tools and wishes by name, as a toolset."""
@@ -104,9 +102,9 @@ class LateDrivers:
             return self._wished(syscall(wish.name, program), wish)
         tools = builtin.builtin_tools(Path.cwd())
         if wish.name not in tools:
-            near = difflib.get_close_matches(wish.name, [*tools, *SYSCALLS], 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join((*tools, *sorted(SYSCALLS)))}"
-            raise ProgramError(f"there is no tool {wish.name!r}", place=f"{program.source or program.name}: [tools] builtin", right=hint)
+            names = tool_names()
+            right = meant(wish.name, names, f"there are {', '.join(names)}")
+            raise ProgramError(f"there is no tool {wish.name!r}", place=f"{program.source or program.name}: [tools] builtin", right=right)
         return self._wished(tools[wish.name], wish)
 
     def _wished(self, tool: Tool, wish: ToolWish) -> Tool:
@@ -207,6 +205,11 @@ class LateDrivers:
 
     def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
         return load(f"{HERE}.schema:schema_of")(kind)  # type: ignore[no-any-return]
+
+
+def tool_names() -> tuple[str, ...]:
+    """The tools that ship, and the system calls."""
+    return (*importlib.import_module(f"{HERE}.builtin").builtin_tools(Path.cwd()), *sorted(SYSCALLS))
 
 
 def provider_names() -> frozenset[str]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
-from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.errors import PersonError, meant
 from llmproc_nb.core.syscall import fd_rules
+from llmproc_nb.drivers import table
 
 if TYPE_CHECKING:
     from llmproc_nb.notebook.flags import CellFlags
@@ -67,6 +68,17 @@ class Processes:
         if value is not None and not isinstance(value, api.Process):
             raise PersonError(f"{name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own")
 
+    def check_tools(self, names: Iterable[str]) -> None:
+        """Raises PersonError for a tool that is neither a function of the notebook nor one that ships."""
+        from llmproc_nb.notebook.offer import tool_names
+
+        namespace, shipped = self._notebook.ip.user_ns, table.tool_names()
+        for name in names:
+            if name not in namespace and name not in shipped:
+                own = tool_names(namespace)
+                there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
+                raise PersonError(f"there is no tool {name!r}", place="%%agent --tools", right=meant(name, (*own, *shipped), there))
+
     def functions(self, names: Iterable[str]) -> dict[str, Any]:
         """Tools by name: functions of the notebook where there is one of that name, else the name of a built-in tool."""
         return {name: self._notebook.ip.user_ns.get(name, name) for name in names}
@@ -89,6 +101,7 @@ class Processes:
 
     def _renew_tools(self, process: api.Process, names: tuple[str, ...]) -> None:
         """Offer the tools a cell names, and those named before whose function was defined anew meanwhile."""
+        self.check_tools(names)
         given = self._tools.setdefault(process.pid, {})
         wanted = self.functions((*given, *names))
         new = {
@@ -123,6 +136,7 @@ class Processes:
 
     def _made(self, flags: CellFlags, machine: api.Machine) -> tuple[api.Process, dict[str, Any]]:
         """A new process, and the tools the cell names."""
+        self.check_tools(flags.tools)
         functions = self.functions(flags.tools)
         program = self.program(flags.choice.over(self._notebook.choice), flags.name)
         return machine.start(program, name=flags.name, tools=functions.values()), functions  # type: ignore[return-value]

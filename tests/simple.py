@@ -12,6 +12,7 @@ from llmproc_nb.core.errors import RequestRefused
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
+from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.jsonl import JsonlStore
 from llmproc_nb.drivers.table import LateDrivers
 
@@ -73,7 +74,9 @@ def recorded_run(path: Path) -> Process:
         scout.run("fail now").result()
     scout.reset_state()
     scout.run("hello").result()
-    scout.run("and on", max_iterations=0).result()
+    scout.program = SCOUT.replace(limits=Limits(max_iterations=0))  # a call that may ask nothing
+    scout.run("and on").result()
+    scout.program = SCOUT
     helper = running.start(SCOUT, name="helper", parent=scout)
     helper.run("both now").result()
     helper.kill()

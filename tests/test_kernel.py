@@ -155,7 +155,10 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
         ("%%agent e -m nonsense:x\nhi", "unknown provider 'nonsense'"),
         ("%%agent e -m claude_code:x\nhi", "claude_code"),
         ("%%agent e -p prog --tools wher\nhi", "PersonError: %%agent --tools: there is no tool 'wher'; did you mean 'where'?"),
-        ("%%agent e -p prog --tools x_y\nhi", "functions of this notebook: block, where; tools that ship: calculator, read_file, list_dir, "),
+        (
+            "%%agent e -p prog --tools x_y\nhi",
+            "functions of this notebook: block, where; tools that ship: calculator, read_file, list_dir, ",
+        ),
         ("%%agent e -p prog\nhi {{nothing_here}}", "nothing_here"),
         ("%%agent e -p prog\nhi {{1/0}}", "ZeroDivisionError"),
         ("%%agent time -p prog\nhi", "'time' is a module of this notebook already"),

@@ -2,7 +2,7 @@
 
 A file imports only from those before it here (a contract in pyproject.toml holds it to that):
 
-    errors · clock · owner · usage · message · pattern · visible     what everything is said in
+    errors · field · clock · owner · usage · message · pattern · visible     what everything is said in
     dialog · provider (door) · tail · fault · sse · wire · limiter · fan     the tree, and the door to a model
     tool · longtext (door) · fd · fdtable · reading · label · address    what may be called, long texts, places in a dialog
     sandbox (door) · manual · form · gate · program · approval (door)    what is declared, and who may do what

@@ -16,6 +16,7 @@ from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError
 from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, ServerRead, Started, Stopped, ToolRan, Warned
+from llmproc_nb.core.field import several
 from llmproc_nb.core.gate import admit, allowed, check, release
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import Log, Store
@@ -96,7 +97,7 @@ class Machine:
         """
         if not isinstance(name or program.name, str):
             raise ProgramError(f"{name or program.name!r} is no name", right="a process has a text as its name")
-        wanted = self.drivers.tools((*program.tools, *tools), program)
+        wanted = self.drivers.tools((*program.tools, *several("start", "tools", tools)), program)
         if linked is None:  # a child's links are those that were read when the first of its family started
             linked = self.drivers.linked(program) if program.linked else {}
         settings = self.drivers.settings(program)

@@ -17,6 +17,7 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
 from llmproc_nb.core.event import Declared, Killed, Sent, Started
 from llmproc_nb.core.fan import Fan
+from llmproc_nb.core.field import several
 from llmproc_nb.core.gate import allowed
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.link import linked_program, spawned
@@ -24,7 +25,7 @@ from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
 from llmproc_nb.core.message import AnyPart, Message, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
-from llmproc_nb.core.said import check_callbacks, message_of
+from llmproc_nb.core.said import check_callbacks, count_of, message_of
 from llmproc_nb.core.sandboxed import Sandbox, end_sandbox
 from llmproc_nb.core.server import Connection, Servers, end_servers, renew_tools
 from llmproc_nb.core.standing import Standing
@@ -154,12 +155,12 @@ class Process(Standing):
         dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
         """
         self.check_alive()
+        limits = self.program.limits
+        if max_iterations is not None:
+            limits = msgspec.structs.replace(limits, max_iterations=count_of(max_iterations))
         renew_tools(self)
         said = message_of(user_input, self.machine.show)
         check_callbacks(callbacks or {})
-        limits = self.program.limits
-        if max_iterations is not None:
-            limits = msgspec.structs.replace(limits, max_iterations=max_iterations)
         config, parse = self.config, None
         if schema is not None:
             json_schema, parse = self.machine.drivers.schema(schema)
@@ -285,7 +286,7 @@ class Process(Standing):
 
     def add_tools(self, tools: Iterable[Tool | Callable[..., Any]]) -> None:
         """Offer more tools from the next call on; one of the same name takes the place of the old one."""
-        more = self.machine.drivers.tools(tuple(tools), self.program)
+        more = self.machine.drivers.tools(several("add_tools", "tools", tools), self.program)
         self.put_tools(self.tools.join(more))
 
     def put_tools(self, tools: Toolset) -> None:

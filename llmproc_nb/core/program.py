@@ -13,6 +13,7 @@ import msgspec
 
 from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.errors import ProgramError
+from llmproc_nb.core.field import Declared, check_names, check_values
 from llmproc_nb.core.provider import HIDDEN, Settings
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.core.tool import Access, Tool
@@ -115,7 +116,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str
 
 
-class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, metaclass=Declared):
     """What a process is made from.
 
     `tools` holds functions, Tools, or wishes by name, resolved at start. `script` is for `provider = "scripted"`: turns as data, or a
@@ -158,9 +159,11 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 msgspec.structs.force_setattr(self, "sandbox", msgspec.convert(self.sandbox, SandboxRules))
             except msgspec.ValidationError as error:
                 raise ProgramError(str(error), place=f"{self.source or self.name}: [sandbox]") from None
+        check_values(self)
 
     def replace(self, **fields: Any) -> Self:
-        """The same program with other fields."""
+        """The same program with other fields. Raises ProgramError for one that there is not, or that is not of its type."""
+        check_names(type(self), fields)
         return msgspec.structs.replace(self, **fields)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import msgspec
 
 from llmproc_nb.core.dialog import Node
+from llmproc_nb.core.field import Declared, check_values
 from llmproc_nb.core.message import AnyPart, Message, Opaque, Text, Thinking, ToolCall, clean
 from llmproc_nb.core.usage import Usage
 
@@ -32,7 +33,7 @@ HIDDEN = "(hidden)"
 OPEN_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, metaclass=Declared):
     """How to ask, in words every provider understands; a driver sends what its model takes and says what it leaves out.
 
     `thinking` is `{"type": "enabled" | "adaptive" | "disabled", "budget_tokens": int}`; `output_schema` a JSON schema the answer must
@@ -50,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: str | None = None
     headers: dict[str, str] = {}
     body: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
     def public(self) -> Settings:
         """The settings as a log may have them: headers that could hold a secret only by their names."""

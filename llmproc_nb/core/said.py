@@ -7,6 +7,7 @@ from typing import Any
 
 from llmproc_nb.core import message as messages
 from llmproc_nb.core.errors import PromptError, meant
+from llmproc_nb.core.field import whole, wrong
 from llmproc_nb.core.message import Document, Image, Message, Part, Text
 
 CALLBACKS = ("on_tool_start", "on_tool_end", "on_response")
@@ -16,6 +17,14 @@ def check_callbacks(callbacks: Mapping[str, Any]) -> None:
     for name in callbacks:
         if name not in CALLBACKS and f"on_{name}" not in CALLBACKS:
             raise PromptError(f"there is no callback {name!r}", right=meant(name, CALLBACKS, f"there are {', '.join(CALLBACKS)}"))
+
+
+def count_of(max_iterations: Any) -> int:
+    """How many requests a call may make. Raises ProgramError for what is no such number."""
+    count = whole(max_iterations)
+    if count is None or count < 1:
+        raise wrong("run", "max_iterations", max_iterations, "a whole number from 1 up is needed")
+    return count
 
 
 def message_of(user_input: Any, show: Callable[[Any], Any]) -> Message:

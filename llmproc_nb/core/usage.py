@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
+
+from llmproc_nb.core.field import Declared, check_values, wrong
 
 ITERATIONS = 10
 
@@ -33,7 +37,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, metaclass=Declared):
     """What one process and its whole subtree may use; None is no limit.
 
     `max_iterations` counts the requests of the process in one call and no others (default: as many as `steps`, else 10); `seconds` the
@@ -47,6 +51,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float | None = None
     children: int | None = None
     depth: int | None = None
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < inf:
+                raise wrong("Limits", name, value, "a number from 0 up is needed; None is no limit")
 
     @property
     def of_call(self) -> int:

@@ -59,9 +59,7 @@ class Recording:
     there; `record` never answers. Raises PersonError for another mode, LogError when the log's nodes are not what their ids say.
     """
 
-    def __init__(
-        self, log: HasEvents | Iterable[AnyEvent], mode: Mode = "replay", *, place: str = ""
-    ) -> None:
+    def __init__(self, log: HasEvents | Iterable[AnyEvent], mode: Mode = "replay", *, place: str = "") -> None:
         if mode not in MODES:
             there = f"it is one of {', '.join(MODES)}"
             raise PersonError(f"there is no mode {mode!r}", place="Recording", right=meant(str(mode), MODES, there))

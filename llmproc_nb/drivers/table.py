@@ -165,10 +165,7 @@ class LateDrivers:
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         """The system prompt with all that a program adds to it, and what to warn about."""
         warnings = [f"{note.place}: {note.text}" for note in program.notes if note.kind != "superseded"]
-        wishes = [wish for wish in program.tools if isinstance(wish, ToolWish)]
-        left = [wish.name for wish in wishes if wish.name in importlib.import_module(f"{HERE}.builtin").KNOWN_LATER]
-        if left:
-            warnings.append(f"{program.source or program.name}: this version does not run {', '.join(left)}; left out")
+        warnings += _left_out(program)
         if program.hosted and _family(program.provider) not in HOSTED:
             warnings.append(
                 f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out"
@@ -205,6 +202,14 @@ class LateDrivers:
 
     def schema(self, kind: Any) -> tuple[dict[str, Any], Callable[[str], Any]]:
         return load(f"{HERE}.schema:schema_of")(kind)  # type: ignore[no-any-return]
+
+
+def _left_out(program: Program) -> list[str]:
+    """What to warn of the tools that this version does not run, where the notes of the program's file do not say it."""
+    later, noted = importlib.import_module(f"{HERE}.builtin").KNOWN_LATER, {note.text for note in program.notes}
+    names = [wish.name if isinstance(wish, ToolWish) else wish for wish in program.tools if isinstance(wish, ToolWish | str)]
+    texts = [f"this version does not run {name}; left out" for name in names if name in later]
+    return [f"{program.source or program.name}: {text}" for text in texts if text not in noted]
 
 
 def tool_names() -> tuple[str, ...]:

@@ -339,7 +339,7 @@ odd_events = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(odd_events, max_size=12))
 def test_events_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(events: list[JSON]) -> None:
     draft = Draft("anthropic")
@@ -862,7 +862,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 turns = st.lists(st.tuples(texts, st.integers(0, 25), texts), min_size=1, max_size=90)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(turns, texts)
 def test_what_was_sent_once_is_sent_again_byte_by_byte(turns: list[tuple[str, int, str]], prompt: str) -> None:
     provider, dialog = AnthropicProvider(), Dialog()

@@ -298,7 +298,7 @@ class Played:
         self.at[self.process.pid, self.process.head.id] = wanted if wanted is not None else eval(found) or []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 50)), max_size=20),
     st.sampled_from([0, 2, 20]),

@@ -55,7 +55,7 @@ def refusal(table: FdTable, **arguments: Any) -> str:
 
 @pytest.mark.parametrize("mode", ["page", "line", "char"])
 @given(texts | st.sampled_from(ODD), st.integers(1, 12), st.integers(1, 7))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_mode_reads_to_the_last_character(mode: Any, text: str, page_chars: int, count: int) -> None:
     table = table_of(text, page_chars=page_chars)
     fd = table.get(1)
@@ -71,7 +71,7 @@ def test_every_mode_reads_to_the_last_character(mode: Any, text: str, page_chars
 
 
 @given(texts, st.integers(1, 12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_page_says_where_it_lies(text: str, page_chars: int) -> None:
     fd = Fd(number=1, label="file", text=long_text(text), page_chars=page_chars)
     for number in range(1, fd.pages + 1):
@@ -344,7 +344,7 @@ def test_an_fd_of_another_process_is_taken_by_reference() -> None:
         max_size=40,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_fork_behaves_like_a_copy(steps: list[tuple[str, int, int, int, int]]) -> None:
     """Beside every table runs a plain copy of everything: whatever happens in whichever order, both tell the same."""
     shared = long_text("five5")

@@ -145,7 +145,7 @@ def test_content_that_looks_like_a_reference_stays_content(tmp_path: Path) -> No
     assert LogFile(tmp_path / "a.jsonl").events == events
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.text(max_size=30),
     st.binary(max_size=30),

@@ -876,14 +876,14 @@ def is_readable(kind: type[Driver], stream: Any, draft: Draft, events: list[JSON
     kind().preview(request(user("x"), message))
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=300)
 @given(st.lists(odd_events, max_size=8))
 def test_events_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(events: list[JSON]) -> None:
     draft = Draft("openai-responses")
     is_readable(OpenAIResponses, responses.Stream(draft, "here"), draft, [*openai_responses_text("x")[:4], *events])
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=300)
 @given(st.lists(odd_chunks, max_size=8))
 def test_chunks_without_any_sense_end_in_an_error_of_ours_and_a_draft_that_can_be_read(chunks_: list[JSON]) -> None:
     draft = Draft("openai-chat")

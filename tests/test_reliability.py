@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Answer, Seen
 from test_faults import CHAT, Api, House, every_api, legal, ordered
@@ -376,7 +376,7 @@ some_limits = st.builds(
 )
 
 
-@settings(max_examples=int(os.environ.get("LLMPROC_NB_EXAMPLES", "120")), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=int(os.environ.get("LLMPROC_NB_EXAMPLES", "120")))
 @given(
     turns=st.lists(a_turn, min_size=1, max_size=5),
     stops_ms=st.lists(st.integers(0, 60), max_size=3),

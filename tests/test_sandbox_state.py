@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sandboxes import in_shell, linux_only, opened, ran, said, tiers
 
@@ -244,7 +244,7 @@ class Model:
         return Model(self.variables, self.files)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(moves=st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 4), st.integers(0, 99)), max_size=25))
 def test_whatever_is_kept_and_woken_states_are_as_a_model_of_dicts_says(moves):
     async def play():

@@ -327,7 +327,7 @@ Step = tuple[str, int]
 STEPS = st.lists(st.tuples(st.sampled_from(["run", "person", "fork", "goto", "undo", "switch"]), st.integers(0, 50)), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.sampled_from([0, 2, 20]))
 def test_any_order_of_cells_forks_and_gotos_gives_what_dicts_would(steps: list[Step], checkpoints: int) -> None:
     """A model that keeps one value for each node and process, by hand."""

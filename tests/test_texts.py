@@ -67,13 +67,13 @@ def check(text: StoredText, data: bytes) -> None:
 
 
 @given(some_bytes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_read_as_python_reads_them(data: bytes) -> None:
     check(long_text(data), data)
 
 
 @given(some_bytes, some_bytes, st.integers(0, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blocks_join_without_a_seam(head: bytes, body: bytes, shift: int) -> None:
     assume(body)
     data = b"x" * shift + head + body * (600_000 // len(body))
@@ -351,7 +351,7 @@ haystacks = st.lists(
 
 
 @given(patterns, haystacks | st.text("abk1 \n", max_size=40), st.booleans())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_a_search_finds_what_a_plain_one_finds(pattern: str, text: str, ignore_case: bool) -> None:
     try:
         compiled = regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
@@ -361,7 +361,7 @@ def test_a_search_finds_what_a_plain_one_finds(pattern: str, text: str, ignore_c
 
 
 @given(patterns, st.text("abk1é \n", max_size=40), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_search_in_parts_finds_the_same(pattern: str, text: str, limit: int) -> None:
     try:
         regex.compile(pattern)

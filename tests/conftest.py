@@ -18,6 +18,6 @@ settings.load_profile("any load")
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.endswith("_API_KEY") or name.startswith(("ANTHROPIC_", "OPENAI_")):
+        if name.endswith("_API_KEY") or name.startswith(("ANTHROPIC_", "OPENAI_", "GOOGLE_CLOUD_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LLMPROC_NB_LOG", "0")

@@ -542,6 +542,19 @@ def test_vertex_puts_the_model_into_the_address_and_the_version_into_the_body() 
     assert (sent.body["anthropic_version"], sent.body["stream"], "model" in sent.body) == (VERTEX_VERSION, True, False)
 
 
+@pytest.mark.parametrize(("key", "token"), [("ya29.token", "ya29.token"), ("AIzaKey", None), ("AQ.key", None), ("", None)])
+def test_vertex_finds_its_project_and_its_token_in_the_environment(key: str, token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "proj")
+    monkeypatch.setenv("VERTEX_API_KEY", key)
+    provider = AnthropicVertexProvider(region="europe-west1")
+    client = provider._load()
+    assert (client.project_id, client.access_token) == ("proj", token)
+    monkeypatch.setenv("ANTHROPIC_VERTEX_PROJECT_ID", "own")
+    monkeypatch.setenv("MY_TOKEN", "ya29.mine")
+    client = AnthropicVertexProvider(region="r", key_variable="MY_TOKEN")._load()
+    assert (client.project_id, client.access_token) == ("own", "ya29.mine")
+
+
 def test_the_version_for_vertex_is_the_one_of_the_sdk() -> None:
     from anthropic._constants import ANTHROPIC_API_VERSION
 
@@ -549,7 +562,7 @@ def test_the_version_for_vertex_is_the_one_of_the_sdk() -> None:
 
 
 def test_vertex_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    for name in ("ANTHROPIC_VERTEX_PROJECT_ID", "CLOUD_ML_REGION"):
+    for name in ("ANTHROPIC_VERTEX_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "CLOUD_ML_REGION"):
         monkeypatch.delenv(name, raising=False)
 
     def error(**where: Any) -> str:
@@ -557,7 +570,7 @@ def test_vertex_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             asyncio.run(AnthropicVertexProvider(**where).ask(request(), Draft("anthropic")))
         return str(caught.value)
 
-    assert "ANTHROPIC_VERTEX_PROJECT_ID" in error(region="us-east5")
+    assert "ANTHROPIC_VERTEX_PROJECT_ID or GOOGLE_CLOUD_PROJECT names it" in error(region="us-east5")
     assert "CLOUD_ML_REGION" in error(project_id="p")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     assert "gcloud auth application-default login" in error(project_id="p", region="us-east5", base_url="http://127.0.0.1:9")

@@ -45,7 +45,8 @@ def test_the_sdk_of_a_provider_that_was_chosen_is_imported_before_the_first_cell
 
 
 @pytest.mark.parametrize(
-    ("name", "sdks"), [("ANTHROPIC_API_KEY", {"anthropic"}), ("OPENAI_API_KEY", {"openai"}), ("GROQ_API_KEY", {"openai"}), ("OTHER", set())]
+    ("name", "sdks"),
+    [("ANTHROPIC_API_KEY", {"anthropic"}), ("OPENAI_API_KEY", {"openai"}), ("GOOGLE_API_KEY", {"openai"}), ("OTHER", set())],
 )
 def test_a_key_says_which_sdk_is_needed(name, sdks):
     assert sdks_with_key({name: "k"}) == sdks

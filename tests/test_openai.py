@@ -942,6 +942,27 @@ def test_a_name_and_an_address_choose_the_api(
     assert (type(made), made.name, made.scripted) == (kind, provider, False)
 
 
+def test_gemini_takes_its_key_from_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sent(**fields: Any) -> str:
+        async def run() -> None:
+            provider = from_program(Program(provider="gemini", base_url=f"{server.url}/v1", **fields))
+            await provider.ask(request(model="gemini-3-pro"), Draft(provider.api))
+            await provider.close()
+
+        with LoopbackServer(lambda seen, n: Answer(chunks=text_of(OpenAIChat, "ok"))) as server:
+            asyncio.run(run())
+            return server.seen[0].headers["authorization"]
+
+    with pytest.raises(errors.AuthError, match=r"no API key in GEMINI_API_KEY or GOOGLE_API_KEY\. Set GEMINI_API_KEY in"):
+        sent()
+    monkeypatch.setenv("GOOGLE_API_KEY", "google")
+    assert sent() == "Bearer google"
+    monkeypatch.setenv("GEMINI_API_KEY", "gemini")
+    assert sent() == "Bearer gemini"
+    with pytest.raises(errors.AuthError, match=r"no API key in MY_KEY\. "):  # a name that the program gives is the only one
+        sent(api_key_env="MY_KEY")
+
+
 def test_an_address_in_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
     assert type(from_program(Program(provider="openai"))) is OpenAIChat

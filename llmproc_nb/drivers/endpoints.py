@@ -13,10 +13,14 @@ import msgspec
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. `thoughts` is the field in which it wants its thoughts back; without one they are not sent."""
+    """One endpoint. Its key stands in `key_variable`, else in `other_key_variable`.
+
+    `thoughts` is the field in which it wants its thoughts back; without one they are not sent.
+    """
 
     base_url: str
     key_variable: str
+    other_key_variable: str | None = None
     needs_key: bool = True
     max_tokens_field: str = "max_tokens"
     stream_usage: bool = True
@@ -35,7 +39,11 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
         ),
         "deepseek": Endpoint(base_url="https://api.deepseek.com", key_variable="DEEPSEEK_API_KEY", thoughts="reasoning_content"),
         "fireworks": Endpoint(base_url="https://api.fireworks.ai/inference/v1", key_variable="FIREWORKS_API_KEY"),
-        "gemini": Endpoint(base_url="https://generativelanguage.googleapis.com/v1beta/openai/", key_variable="GEMINI_API_KEY"),
+        "gemini": Endpoint(
+            base_url="https://generativelanguage.googleapis.com/v1beta/openai/",
+            key_variable="GEMINI_API_KEY",
+            other_key_variable="GOOGLE_API_KEY",
+        ),
         "groq": Endpoint(base_url="https://api.groq.com/openai/v1", key_variable="GROQ_API_KEY", max_tokens_field="max_completion_tokens"),
         "huggingface": Endpoint(base_url="https://router.huggingface.co/v1", key_variable="HF_TOKEN"),
         "llamacpp": Endpoint(base_url="http://localhost:8080/v1", key_variable="LLAMACPP_API_KEY", needs_key=False),

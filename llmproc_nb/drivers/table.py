@@ -233,9 +233,10 @@ def sdk_of(provider: str) -> str | None:
 def sdks_with_key(environ: Mapping[str, str]) -> set[str]:
     """The SDKs for which there is a key: that of a vendor, or of a named endpoint."""
     endpoints = importlib.import_module(f"{HERE}.endpoints")
-    keys = {f"{sdk.upper()}_API_KEY": sdk for sdk in SDKS}
-    keys |= {endpoint.key_variable: "openai" for endpoint in endpoints.ENDPOINTS.values()}
-    return {sdk for name, sdk in keys.items() if environ.get(name)}
+    keys: dict[str | None, str] = {f"{sdk.upper()}_API_KEY": sdk for sdk in SDKS}
+    for endpoint in endpoints.ENDPOINTS.values():
+        keys |= dict.fromkeys((endpoint.key_variable, endpoint.other_key_variable), "openai")
+    return {sdk for name, sdk in keys.items() if name and environ.get(name)}
 
 
 @lru_cache(maxsize=64)

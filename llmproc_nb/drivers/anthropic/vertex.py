@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from anthropic._base_client import AsyncAPIClient
 
 
-class AnthropicVertexProvider(AnthropicProvider):
-    """The same models on Google's Vertex AI. Project and region come from the arguments or from the SDK's environment variables.
+API_KEYS = ("AIza", "AQ.")
+"""What Google's API keys begin with, and no access token."""
 
-    `api_key` is an access token; without one Google's default credentials are used.
+
+class AnthropicVertexProvider(AnthropicProvider):
+    """The same models on Google's Vertex AI. Project and region come from the arguments or from environment variables.
+
+    `api_key` is an access token, which may stand in `VERTEX_API_KEY` too; without one Google's default credentials are used. The SDK
+    has no place for a key of Google's API keys: one that stands there is for something else.
     """
 
     _vertex = True
@@ -49,13 +54,19 @@ class AnthropicVertexProvider(AnthropicProvider):
         return "/projects/{}/locations/{}/publishers/anthropic/models/{}:streamRawPredict".format(*parts)
 
     def _where(self) -> tuple[str, str]:
-        project = self._project_id or os.environ.get("ANTHROPIC_VERTEX_PROJECT_ID")
+        project = self._project_id or os.environ.get("ANTHROPIC_VERTEX_PROJECT_ID") or os.environ.get("GOOGLE_CLOUD_PROJECT")
         region = self._region or os.environ.get("CLOUD_ML_REGION")
         if not project:
-            raise self._not_named("project", "project_id", "ANTHROPIC_VERTEX_PROJECT_ID")
+            raise self._not_named("project", "project_id", "ANTHROPIC_VERTEX_PROJECT_ID or GOOGLE_CLOUD_PROJECT")
         if not region:
             raise self._not_named("region", "region", "CLOUD_ML_REGION")
         return project, region
+
+    def _key(self) -> str | None:
+        if self._api_key is not None or self._key_variable is not None:
+            return super()._key()
+        token = os.environ.get("VERTEX_API_KEY", "").strip()
+        return token if token and not token.startswith(API_KEYS) else None
 
     def _not_named(self, word: str, key: str, variable: str) -> AuthError:
         right = f"{key} of the program or the environment variable {variable} names it"

@@ -25,7 +25,7 @@ def from_program(program: Program) -> OpenAIResponses | OpenAIChat:
     name = program.provider
     options: dict[str, Any] = {"name": name}
     if program.api_key_env:
-        options["key_variable"] = program.api_key_env
+        options |= {"key_variable": program.api_key_env, "other_key_variable": None}
     if name not in _OWN:
         # by name, as the table of drivers does: no driver imports another
         endpoints = import_module("llmproc_nb.drivers.endpoints")

@@ -59,6 +59,7 @@ class Connection:
         base_url: str | None = None,
         api_key: str | None = None,
         key_variable: str = "OPENAI_API_KEY",
+        other_key_variable: str | None = None,
         needs_key: bool = True,
         timeout_s: float = 600.0,
         organization: str | None = None,
@@ -70,7 +71,8 @@ class Connection:
             raise PersonError(f"the base_url is {base_url!r}", place=name, right="it starts with http:// or https:// and names a host")
         self.name, self.base_url, self.timeout_s = name, base_url, timeout_s
         self.official = official_url(base_url)
-        self._api_key, self._key_variable, self._needs_key = api_key, key_variable, needs_key
+        self._api_key, self._needs_key = api_key, needs_key
+        self._key_variables = (key_variable, other_key_variable) if other_key_variable else (key_variable,)
         self._organization, self._project = organization, project
         self._headers = dict(headers or {})
         self._each: dict[str, Any] = {}
@@ -115,13 +117,14 @@ class Connection:
         return self._client
 
     def _key(self) -> str | None:
-        key = (self._api_key or os.environ.get(self._key_variable) or "").strip()
+        key = (self._api_key or next(filter(None, map(os.environ.get, self._key_variables)), "")).strip()
+        named = " or ".join(self._key_variables)
         if not key and self._needs_key:
-            found, step = f"no API key in {self._key_variable}", f"Set {self._key_variable} in the environment (or .env) of the kernel."
+            found, step = f"no API key in {named}", f"Set {self._key_variables[0]} in the environment (or .env) of the kernel."
             raise AuthError(found, place=self.name, step=step)
         if not (key.isascii() and key.isprintable()):
             # the HTTP client would say which, and so tell the key
-            raise AuthError(f"the API key in {self._key_variable} has characters that no key has", place=self.name)
+            raise AuthError(f"the API key in {named} has characters that no key has", place=self.name)
         return key or None
 
     def _connect(self) -> openai.AsyncOpenAI:

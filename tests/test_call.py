@@ -293,6 +293,13 @@ def test_callbacks_hear_tools_and_answers():
     assert heard == [("response", "let me"), ("start", "add", {"a": 1, "b": 2}), ("end", "add", "3"), ("response", "it is 3")]
 
 
+def test_a_reply_of_tool_calls_alone_is_no_text_to_hear():
+    heard = []
+    scout = scripted({"call": [{"name": "add", "arguments": {"a": 1, "b": 2}}]}, {"say": "it is 3"}, tools=[add])
+    scout.run("go", callbacks={"on_response": heard.append}).result()
+    assert heard == ["it is 3"]
+
+
 def test_a_callback_that_raises_stops_nothing():
     scout = scripted({"say": "one"})
     assert scout.run("go", callbacks={"on_response": lambda text: 1 / 0}).result().text == "one"

@@ -247,7 +247,8 @@ class Run(Told):
         self.detail = reply.detail
         self._append_reply(request, reply, attempts, reply.stop)
         open_references(self.process, reply.message.text)
-        await self.tell("response", reply.message.text)
+        if reply.message.text.strip():
+            await self.tell("response", reply.message.text)
         return reply
 
     def _append_reply(self, request: Request, reply: Reply, attempts: Attempts, stop: str) -> None:

@@ -191,6 +191,13 @@ def test_a_torn_last_line_is_left_out_and_said(tmp_path: Path, cut: int) -> None
     assert "torn" in repr(log)
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_last_line_that_has_its_end_is_not_torn_but_wrong(tmp_path: Path, lines: int) -> None:
+    (tmp_path / "a.jsonl").write_text("garbage\n" * lines)
+    with pytest.raises(LogError, match=r"^a\.jsonl, line 1: this is no event"):
+        _ = LogFile(tmp_path / "a.jsonl").events
+
+
 def test_a_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     recorded_run(path)

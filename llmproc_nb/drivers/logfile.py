@@ -154,7 +154,7 @@ def _read_lines(path: Path, data: bytes) -> tuple[list[AnyEvent], list[UnknownEv
         try:
             event = decode(line, fetch)
         except LogError as error:
-            if number == len(lines) and _is_cut(line):
+            if number == len(lines) and not data.endswith(b"\n") and _is_cut(line):
                 torn = True
                 break
             error.place = f"{path.name}, line {number}"

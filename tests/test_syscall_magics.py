@@ -87,6 +87,10 @@ def test_a_fork_cell_that_is_run_again_starts_from_the_same_place(scout):
         ("%fd scout 3", "PersonError: %fd: there is no fd '3'; nothing is open as an fd"),
         ("%spawn x from nowhere", "nowhere"),
         ("%fork scout --models a", "did you mean --model?"),
+        ("%kill scot", "there is no process 'scot'; did you mean 'scout'?"),
+        ("%log cals", "there is no frame 'cals'; did you mean 'calls'?"),
+        ("%log bogus", "there are calls, messages, tools, processes, fds, code, events, seen."),
+        ("%log -n scot", "there is no process 'scot' in the log; did you mean 'scout'?"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_with_what_would_be_right(scout, cell, said):

@@ -14,7 +14,7 @@ from llmproc_nb.core.approval import Approver
 from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
-from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError
+from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError, meant
 from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, ServerRead, Started, Stopped, ToolRan, Warned
 from llmproc_nb.core.field import several
 from llmproc_nb.core.gate import admit, allowed, check, release
@@ -286,8 +286,9 @@ class Machine:
         """The newest process of that name, living ones first, or the one with that pid. Raises PersonError."""
         found = [process for process in tuple(self.processes.values()) if name in (process.name, process.pid, str(process.pid))]
         if not found:
-            names = ", ".join(dict.fromkeys(process.name for process in self.processes.values() if process.alive)) or "none yet"
-            raise PersonError(f"there is no process {name!r}", right=f"processes: {names}")
+            names = tuple(dict.fromkeys(process.name for process in self.processes.values() if process.alive))
+            right = meant(str(name), names, f"processes: {', '.join(names) or 'none yet'}")
+            raise PersonError(f"there is no process {name!r}", right=right)
         return max(found, key=lambda process: (process.alive, process.pid))
 
     def _cell_end(self, process: Standing, cell: str) -> Node | None:

@@ -151,8 +151,8 @@ class Process(Standing):
         """Run from a user message to a natural stop; gives a Call at once.
 
         `max_iterations`: how many requests this call may make (default: the program's). `callbacks`: functions by name,
-        `on_tool_start(name, arguments)`, `on_tool_end(name, result)`, `on_response(text)` of replies with a text. `schema`: a pydantic model, a
-        dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
+        `on_tool_start(name, arguments)`, `on_tool_end(name, result)`, `on_response(text)` of replies with a text. `schema`: a pydantic
+        model, a dataclass or a JSON schema that the answer must follow; the value is in `result.parsed`. The others are for views.
         """
         self.check_alive()
         limits = self.program.limits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from kernels import Kernel
+from kernels import Kernel, error, kernel, ok
 from servers import Answer, LoopbackServer, anthropic_text, anthropic_tools, sse
 
 import llmproc_nb as lp
@@ -92,6 +92,22 @@ def test_a_changed_prompt_is_a_miss_in_replay_and_asked_in_auto(tmp_path):
                 assert "“Thank you. And why?” is now “Thank you. And why so?”" in ran.error["evalue"]
             else:
                 assert ran.status == "ok"
+
+
+def test_a_line_that_fails_chooses_nothing(tmp_path):
+    program = "from llmproc_nb import Program\np = Program(provider='scripted', model='m', script=({'say': 'a'},))"
+    with kernel() as front:
+        ok(front.run(f"%load_ext llmproc_nb\nimport os; os.chdir({str(tmp_path)!r})\n{program}"))
+        assert "there is no recording" in error(front.run("%agent -p p --mode replay --recording nosuch --stream off"))
+        (tmp_path / "bad.jsonl").write_text("garbage\n")
+        assert "this is no event" in error(front.run("%agent -p p --mode replay --recording bad.jsonl"))
+        (tmp_path / "good.jsonl").write_text("")
+        missing = f"{tmp_path}/.llmproc: there is no log of an earlier run"
+        assert missing in error(front.run("%agent -p p --mode replay --recording good.jsonl --resume"))  # no log is kept here
+        shown = ok(front.run("%agent")).data()[0]
+        assert "not chosen yet" in shown and "live" in shown
+        assert "'auto'" in ok(front.run("get_ipython().llmproc.settings.stream")).data()[0]
+        assert "a" in ok(front.run("%%agent q -p p\nhi")).data()[0]
 
 
 BUSY = "another kernel is writing it"

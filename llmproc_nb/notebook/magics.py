@@ -6,6 +6,7 @@ Not here: how a line is read (flags), what the magics do (agentcell, background,
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,7 +15,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Enum, Integer, TraitError, Unicode, observe, validate
 
 from llmproc_nb.choose import Choice
-from llmproc_nb.core.errors import PersonError
+from llmproc_nb.core.errors import LlmprocError, PersonError
 from llmproc_nb.notebook.flags import CellFlags, cell_flags, choice_of, choices, parse
 from llmproc_nb.notebook.notebook import Notebook
 
@@ -96,15 +97,21 @@ class AgentMagics(Magics):
         from llmproc_nb.notebook import recording
 
         args = parse(self.agent_line, line)
-        if args.reset:
-            self.notebook.choice = Choice()
-        self.notebook.choose(choice_of(args))
+        before, modes = self.notebook.choice, (self.mode, self.recording)
+        try:
+            if args.reset:
+                self.notebook.choice = Choice()
+            self.notebook.choose(choice_of(args))
+            if args.mode or args.recording:
+                recording.set_mode(self.notebook, args.mode or self.mode, args.recording or self.recording)
+            resumed = recording.resume(self.notebook, args.resume) if args.resume is not None else None
+        except LlmprocError:  # all of the line, or nothing
+            self.notebook.choice = before
+            with suppress(LlmprocError):
+                recording.set_mode(self.notebook, *modes)
+            raise
         self.stream = args.stream or self.stream
-        if args.mode or args.recording:
-            recording.set_mode(self.notebook, args.mode or self.mode, args.recording or self.recording)
-        if args.resume is not None:
-            return recording.resume(self.notebook, args.resume)
-        return self.notebook.state()
+        return self.notebook.state() if args.resume is None else resumed
 
     @observe("program", "model", "max_steps")
     def _chosen(self, change: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
 from llmproc_nb.core.doors import Recorded
-from llmproc_nb.core.errors import LogError, PersonError, ProgramError, ToolDeclarationError
+from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError, ToolDeclarationError, meant
 from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
 from llmproc_nb.core.visible import one_line
@@ -65,18 +65,21 @@ def _check_free(path: Path, mode: str) -> None:
 
 
 def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:
-    where = os.environ.get("LLMPROC_NB_LOG") or notebook.settings.log_dir
-    if where == "0":
+    if _log_place(notebook) == "0":
         return None, {}
     path = notebook.path
     return jsonl.open_store(_log_folder(notebook), path.stem if path is not None else None, time.time_ns())
 
 
+def _log_place(notebook: Notebook) -> str:
+    """What was chosen: a folder, `0` for no log, or nothing."""
+    return os.environ.get("LLMPROC_NB_LOG") or str(notebook.settings.log_dir)
+
+
 def _log_folder(notebook: Notebook) -> Path:
-    """The folder in which `.llmproc` lies: the one that was chosen, or the notebook's own."""
-    where = os.environ.get("LLMPROC_NB_LOG") or notebook.settings.log_dir
-    path = notebook.path
-    return Path(where) if where else path.parent if path is not None and path.parent.is_dir() else Path.cwd()
+    """The folder in which `.llmproc` lies: the one that was chosen, or the notebook's own; there it was too where no log is kept now."""
+    where, path = _log_place(notebook), notebook.path
+    return Path(where) if where not in ("", "0") else path.parent if path is not None and path.parent.is_dir() else Path.cwd()
 
 
 def _recording(notebook: Notebook) -> Path | None:
@@ -107,7 +110,7 @@ def set_mode(notebook: Notebook, mode: str, recording: str) -> None:
     notebook.forget_machine()
     try:
         notebook.machine  # noqa: B018 - a recording that is not there is an error now
-    except PersonError:
+    except LlmprocError:
         settings.mode, settings.recording = before
         raise
 
@@ -176,12 +179,12 @@ def _newest_log(notebook: Notebook) -> Any:
     """The newest log of this notebook that is not the one being written."""
     store = notebook.machine.log.store
     own = {getattr(one, "path", None) for one in (store, *getattr(store, "stores", ()))}
-    path, folder = notebook.path, _log_folder(notebook)
+    path, folder = notebook.path, _log_folder(notebook) / jsonl.FOLDER
     for file in load("llmproc_nb.drivers.logfile:list_logs")(folder, path.name if path is not None else None):
         logfile = load("llmproc_nb.drivers.logfile:LogFile")(file)
         if file not in own and any(isinstance(event, Called) for event in logfile.events):  # one in which something was said
             return logfile
-    raise PersonError("there is no log of an earlier run", place=str(folder / jsonl.FOLDER), right="`%agent --resume FILE` takes any log")
+    raise PersonError("there is no log of an earlier run", place=str(folder), right="`%agent --resume FILE` takes any log")
 
 
 def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None, step: int | None = None) -> Any:
@@ -195,15 +198,16 @@ def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None
     if step is not None:
         raise PersonError(f"{frame} has no steps", place="%log", right="`%log seen 7` shows what went out with request 7")
     if frame not in FRAMES:
-        raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)}")
+        there = (*FRAMES, "seen")
+        raise PersonError(f"there is no frame {frame!r}", place="%log", right=meant(frame, there, f"there are {', '.join(there)}"))
     made = read_log(file).frames() if file else frames(notebook.machine.log.events)
     found = getattr(made, frame)
     if not name:
         return found
-    if name not in set(made.processes["process"]):
-        raise PersonError(
-            f"there is no process {name!r} in the log", place="%log", right=f"there are {', '.join(made.processes['process'])}"
-        )
+    names = tuple(dict.fromkeys(made.processes["process"]))
+    if name not in names:
+        right = meant(name, names, f"there are {', '.join(names)}")
+        raise PersonError(f"there is no process {name!r} in the log", place="%log", right=right)
     return found[found["process"] == name].reset_index(drop=True)
 
 

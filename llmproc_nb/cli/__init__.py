@@ -64,7 +64,7 @@ _LOG_MORE = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: that of this process) and give the exit code."""
-    parsed = parser().parse_args(arguments)
+    parsed = _parsed(arguments)
     sys.stdin, sys.stdout, sys.stderr = _open(sys.stdin, "r"), _open(sys.stdout, "w"), _open(sys.stderr, "w")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
@@ -76,6 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _give_up_stdout()
         return EXIT_PIPE
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """A command line, read. What its command does not know is said with the usage of that command, and with the flag that is near."""
+    parsed, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        from llmproc_nb.core.errors import meant
+
+        flags = [flag for action in parsed.parser._actions for flag in action.option_strings]
+        near = next((right for word in unknown if word.startswith("-") and (right := meant(word.split("=")[0], flags))), "")
+        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {near}" if near else ""))
+    return parsed
 
 
 def _open(stream: TextIO | None, mode: str) -> TextIO:
@@ -122,7 +134,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _command(commands: Commands, name: str, short: str, text: str, more: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=short, description=text, epilog=more, formatter_class=raw, allow_abbrev=False)
+    made = commands.add_parser(name, help=short, description=text, epilog=more, formatter_class=raw, allow_abbrev=False)
+    made.set_defaults(parser=made)
+    return made
 
 
 class Version(argparse.Action):

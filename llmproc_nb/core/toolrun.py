@@ -8,6 +8,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,12 @@ GRACE_S = 0.2
 
 CUT_OFF = "not run: the reply was cut off before this call was complete"
 NOT_RUN = "not run: the call was interrupted before this tool started"
+MAIN_BUSY = "not run: another tool held the notebook's main thread until the time of this one was over"
 UNKNOWN = "interrupted while the tool ran: whether it took effect is unknown"
+
+
+class NotBegun(Exception):
+    """A function was given up while it waited for the main thread."""
 
 
 async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], bool]:
@@ -104,6 +110,8 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
         parts = (*_until_then(run, node, position), *parts)
+    except NotBegun:
+        parts, outcome = (Text(text=MAIN_BUSY if deadline.expired() else NOT_RUN),), "refused"
     except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
     except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
@@ -231,10 +239,20 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any], place: Place)
     if inspect.iscoroutinefunction(inspect.unwrap(tool.function)) or inspect.iscoroutinefunction(getattr(tool.function, "__call__", None)):  # noqa: B004
         return await _released(function)
     if tool.where == "main" and run.on_main is not None:
-        value = await asyncio.wrap_future(run.on_main(function))
+        value = await _on_main(run.on_main(function))
     else:
         value = await run.machine.owner.workers.run(function)
     return await value if inspect.isawaitable(value) else value
+
+
+async def _on_main(future: Future[Any]) -> Any:
+    """What a function gives that runs on the main thread. Raises NotBegun where it was given up before it could run there."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if future.cancelled():
+            raise NotBegun from None
+        raise
 
 
 async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:

@@ -12,6 +12,7 @@ import msgspec
 from llmproc_nb.core.address import Address, node_at, whole
 from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.branch import Branches, Prompt, RunChild, fan_out, merge, shortened
+from llmproc_nb.core.budget import UnderWay
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
@@ -120,6 +121,11 @@ class Process(Standing):
     def sandbox(self) -> Sandbox:
         """Where its code runs. It costs nothing before the first cell."""
         return Sandbox(self)
+
+    @cached_property
+    def under_way(self) -> UnderWay:
+        """The requests under way of it and everyone below it, where it has a limit of tokens or dollars."""
+        return UnderWay()
 
     @cached_property
     def turn(self) -> asyncio.Lock:

@@ -70,7 +70,13 @@ class Family:
     def latest(self) -> CodeRan | None:
         """The cell whose state the one session has that all share."""
         self.catch_up()
-        return self._state_of(next(reversed(self.cells.values()))) if self.cells else None
+        found = next((event for event in reversed(self.cells.values()) if self._is_own(event.pid)), None)
+        return self._state_of(found) if found is not None else None
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether a process is of this family."""
+        process = self.machine.processes.get(pid)
+        return process is not None and root_of(process) is self.root
 
     def _state_of(self, event: CodeRan) -> CodeRan | None:
         """The cell whose state there is after an event: the one before it where it died, or only looked."""

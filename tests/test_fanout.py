@@ -202,8 +202,9 @@ def test_short_paths_wait_for_nobody(machine: Machine):
 
 
 def test_all_siblings_go_at_once_when_the_path_can_be_read(machine: Machine):
-    with CachingServer(delay_s=0.8) as server:
+    with CachingServer(delay_s=0.01) as server:
         process = grown(machine, server, turns=2)
+        server.options.delay_s = 3.0  # longer than a busy machine takes to send them all
         process.fork_map([f"Child {number:03}" for number in range(100)]).wait()
         assert (len(taken(server)), server.peak) == (100, 99)
 
@@ -237,9 +238,9 @@ def test_a_reply_without_a_word_lets_the_others_go_too(machine: Machine):
     def only_thought(body: JSON) -> list[JSON]:
         return [{"type": "redacted_thinking", "data": "x"}]
 
-    with CachingServer(delay_s=0.05) as server:
+    with CachingServer(delay_s=0.01) as server:
         process = grown(machine, server)
-        server.answer = only_thought
+        server.answer, server.options.delay_s = only_thought, 0.5
         server.forget()
         process.fork_map(PROMPTS).wait()
         seen = taken(server)

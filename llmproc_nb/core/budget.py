@@ -1,7 +1,8 @@
 """Room under limits of tokens and money while several requests of one subtree are under way: each has a share, which it will probably use.
 
 What a request really takes is known when it has been answered. One whose share might not fit any more waits until one before it is
-counted; where none is under way it goes, for a limit that is not used up allows one request more.
+counted; where none is under way it goes, for a limit that is not used up allows one request more. As long as nothing has been answered
+nobody knows how long answers are, so the first goes alone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
 
 CHARS_PER_TOKEN = 4
-ANSWER_TOKENS = 300
-"""What is expected of a process that has not answered yet."""
 
 
 class UnderWay:
@@ -28,6 +27,8 @@ class UnderWay:
     def __init__(self) -> None:
         self.count = self.tokens = 0
         self.cost_usd = 0.0
+        self.longest = 0
+        """The tokens of the longest answer so far."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def add(self, usage: Usage, sign: int) -> None:
@@ -43,6 +44,10 @@ class UnderWay:
 
     def fits(self, used: Usage, limits: Limits, share: Usage) -> bool:
         """Whether one request more stays below the limits, if all that are under way take what is expected."""
+        if not self.count:
+            return True
+        if not self.longest:
+            return False
         tokens = used.total_tokens + self.tokens + share.total_tokens
         cost_usd = used.cost_usd + self.cost_usd + share.cost_usd
         return (limits.tokens is None or tokens <= limits.tokens) and (limits.cost_usd is None or cost_usd <= limits.cost_usd)
@@ -66,22 +71,24 @@ class Share:
         """Wait until there is room, and have it; without it where a limit is used up, which stops the call."""
         if not self._limited:
             return
-        usage = expected(self._run)
+        usage = self._expected()
         try:
             async with asyncio.timeout(self._run.left_s()):
                 while (full := self._full(usage)) is not None:
                     await full.changed()
+                    usage = self._expected()
         except TimeoutError:  # the call stops for want of time
             return
         self._usage = usage
         for one in self._limited:
             one.under_way.add(usage, 1)
 
-    def give_back(self) -> None:
-        """Have it no longer: the request has ended and what it took is counted."""
+    def give_back(self, took: Usage | None = None) -> None:
+        """Have it no longer: the request has ended, and what it took is counted."""
         usage, self._usage = self._usage, None
         if usage is not None:
             for one in self._limited:
+                one.under_way.longest = max(one.under_way.longest, took.output_tokens if took is not None else 0)
                 one.under_way.add(usage, -1)
 
     def _full(self, share: Usage) -> UnderWay | None:
@@ -89,23 +96,17 @@ class Share:
         for one in self._limited:
             if one.program.limits.reached(steps=-1, seconds=-1.0, usage=one.usage) is not None:
                 return None
-        full = (
-            one.under_way for one in self._limited if one.under_way.count and not one.under_way.fits(one.usage, one.program.limits, share)
-        )
-        return next(full, None)
+        return next((one.under_way for one in self._limited if not one.under_way.fits(one.usage, one.program.limits, share)), None)
 
-
-def expected(run: Run) -> Usage:
-    """What the next request of a call will probably take: what the last one took, and what was said since."""
-    process = run.process
-    last = _last(process)
-    if last is None:
-        asked = sum(_chars(node.message) for node in process.path) // CHARS_PER_TOKEN
-        usage = Usage(requests=1, input_tokens=asked, output_tokens=ANSWER_TOKENS)
-    else:
-        asked = last.total_tokens + _chars(process.head.message) // CHARS_PER_TOKEN
-        usage = Usage(requests=1, input_tokens=asked, output_tokens=max(1, last.output_tokens))
-    return run.priced(usage, run.config.model)
+    def _expected(self) -> Usage:
+        """What the request will probably take: all that was said so far, and an answer as long as the longest."""
+        process = self._run.process
+        last = _last(process)
+        asked = last.total_tokens + _chars(process.head.message) // CHARS_PER_TOKEN if last is not None else None
+        if asked is None:
+            asked = sum(_chars(node.message) for node in process.path) // CHARS_PER_TOKEN
+        longest = max(one.under_way.longest for one in self._limited)
+        return self._run.priced(Usage(requests=1, input_tokens=asked, output_tokens=longest), self._run.config.model)
 
 
 def _has_budget(limits: Limits) -> bool:

@@ -11,6 +11,7 @@ from collections import deque
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.message import Text, Thinking, ToolCall, parts_of
 
+AT_ONCE = 4
 WORTH_CHARS = 4000
 """Shorter paths are not cached by any provider, so nobody waits for them."""
 
@@ -44,11 +45,12 @@ class Fan:
             self._wake()
 
     def _wake_next(self) -> None:
-        """Let one go in each round of the loop: the first is on its way, and answered, while the last is still being made."""
-        if self._waiting:
+        """Let a few go in each round of the loop: the first are on their way, and answered, while the last are still being made."""
+        for _ in range(min(AT_ONCE, len(self._waiting))):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(None)
+        if self._waiting:
             asyncio.get_running_loop().call_soon(self._wake_next)
 
     def _wake(self) -> None:

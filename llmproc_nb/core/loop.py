@@ -168,7 +168,7 @@ class Run(Told):
                     return stop
                 async with self.person.timeout(self.left_s()) as deadline:
                     reply = await fitting(self, self._reply)
-                    share.give_back()
+                    share.give_back(reply.usage)
                     self.check_log()
                     calls = reply.message.tool_calls
                     if calls and reply.stop not in ("max_tokens", "context_window", "refusal") and not await self._jump():

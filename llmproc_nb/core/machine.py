@@ -34,6 +34,7 @@ from llmproc_nb.core.usage import Usage
 Mode: TypeAlias = Literal["live", "record", "replay", "auto"]
 
 CLOSE_GRACE_S, CLOSE_S = 2.0, 10.0
+ONE_REQUEST = Usage(requests=1, input_tokens=1, output_tokens=1)
 AS_ITS_PARENT: dict[str, Any] = {}
 
 
@@ -131,6 +132,9 @@ class Machine:
             self.processes[pid] = process
         self._write_started(process, program.declaration())
         first_tools(process)
+        if program.limits.cost_usd is not None and self.price(program.model, process, ONE_REQUEST) is None:
+            text = f"no price of {program.model} is known: its limit of dollars never stops it; a limit of tokens does"
+            warnings = (*warnings, text)
         left_out = provider.left_out(Config(model=program.model, settings=settings))
         if left_out:
             warnings = (*warnings, f"{provider.name} does not take {', '.join(left_out)} for {program.model}; left out")

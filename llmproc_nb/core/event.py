@@ -129,6 +129,7 @@ class Replied(Event, frozen=True, kw_only=True, omit_defaults=True, tag="replied
     detail: str | None = None
     model: str = ""
     id: str = ""
+    cache_miss: str = ""
     usage: Usage = Usage()
     duration_s: float = 0.0
     first_s: float | None = None

@@ -275,6 +275,7 @@ class Run(Told):
             detail=reply.detail,
             model=reply.model,
             id=reply.id,
+            cache_miss=reply.cache_miss,
             usage=reply.usage,
             duration_s=duration_s,
             first_s=attempts.first - attempts.began if attempts.first else None,
@@ -282,7 +283,7 @@ class Run(Told):
             replayed=replayed,
             **marks,
         )
-        self.process.counted = node.id, reply.usage
+        self.process.counted, self.process.reply_id = (node.id, reply.usage), reply.id
         self.api_calls.append(
             ApiCall(
                 model=reply.model or self.config.model,
@@ -294,6 +295,7 @@ class Run(Told):
                 attempts=attempts.count,
                 node=node.id,
                 replayed=replayed,
+                cache_miss=reply.cache_miss,
             )
         )
 

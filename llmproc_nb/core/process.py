@@ -66,6 +66,8 @@ class Process(Standing):
     inbox: tuple[str, ...] = ()
     counted: tuple[str, Usage] | None = None
     """The node of its last reply, and what the API counted for it."""
+    reply_id = ""
+    """The API's id of its last reply."""
 
     offered = NO_TOOLS
     _config: Config | None = None
@@ -360,7 +362,8 @@ class Process(Standing):
 
     def request(self, config: Config, shared: Node | None = None) -> Request:
         """The next request from where the process stands."""
-        draft = Request(path=self.path, config=config, lineage=self.lineage, shared=shared)
+        after = next((one.reply_id for one in (self, *self.ancestors) if one.reply_id), "") if shared is not None else ""
+        draft = Request(path=self.path, config=config, lineage=self.lineage, shared=shared, after=after)
         return msgspec.structs.replace(draft, sibling=self.machine.next_sibling(self.lineage, draft.digest))
 
     def take_inbox(self) -> tuple[str, ...]:

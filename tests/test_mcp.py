@@ -444,6 +444,19 @@ def test_a_server_that_does_not_start_says_why(owner, server, words):
     assert "Traceback (most" not in said or "crash" in str(server.args)
 
 
+def test_a_server_may_be_given_more_or_less_time_than_the_others(owner):
+    began = time.monotonic()
+    said = start_fails(owner, raw("silent", connect_timeout_s=0.3))
+    assert "did not answer within 0.3 s" in said and time.monotonic() - began < 5
+    servers = {"t": raw(timeout_s=0.2, connect_timeout_s=20.0), "u": raw(timeout_s=30.0)}
+    with connected(owner, servers, terms=Terms(call_timeout_s=0.5)) as made:
+        assert "said nothing about tool 'hangs' for 0.2 s" in made.refused("t__hangs")
+        slow = asyncio.run_coroutine_threadsafe(made.servers.toolset.get("u__hangs").function(), owner.loop)
+        time.sleep(1.0)
+        assert not slow.done()
+        slow.cancel()
+
+
 def test_a_crash_at_the_start_gives_the_last_words(owner):
     assert start_fails(owner, raw("crash")).endswith(
         "It said last: Traceback (most recent call last): | ... | ImportError: no module named tester."

@@ -392,6 +392,20 @@ def test_a_server_that_cannot_start_is_one_clear_error_and_no_process(on, server
     assert on.processes == {} and not [event for event in on.log.events if isinstance(event, Offered)]
 
 
+def test_the_environment_gives_servers_the_time_to_connect_where_the_program_does_not(on, monkeypatch):
+    monkeypatch.setenv("LLMPROC_TOOL_FETCH_TIMEOUT", "0.4")
+    with pytest.raises(ProgramError, match=r"did not answer within 0\.4 s"):
+        program({"say": "x"}, server=raw("silent")).start(machine=on)
+    with pytest.raises(ProgramError, match=r"did not answer within 0\.2 s"):
+        program({"say": "x"}, server=raw("silent", connect_timeout_s=0.2)).start(machine=on)
+    for said in ("soon", "0", "nan", "inf"):
+        monkeypatch.setenv("LLMPROC_TOOL_FETCH_TIMEOUT", said)
+        with pytest.raises(ProgramError) as caught:
+            program({"say": "x"}, server=raw()).start(machine=on)
+        right = "a number of seconds, more than 0, is needed"
+        assert str(caught.value) == f"environment variable LLMPROC_TOOL_FETCH_TIMEOUT: found {said!r}; {right}."
+
+
 def test_a_process_with_servers_is_not_started_on_the_owner_loop(on):
     declared = program({"say": "x"}, server=raw())
 

@@ -154,8 +154,9 @@ class Servers:
     def _server(self, name: str) -> Server:
         self._known(name)
         if name not in self._servers:
-            ready = launch(name, self._declared[name], self._environ, self._folder)
-            self._servers[name] = Server(self._declared[name], ready, self._terms, self._ears, self._roots, self._changed)
+            declared = self._declared[name]
+            ready = launch(name, declared, self._environ, self._folder)
+            self._servers[name] = Server(declared, ready, self._terms.of(declared), self._ears, self._roots, self._changed)
         return self._servers[name]
 
     def _offer(self, server: Server) -> list[Tool]:

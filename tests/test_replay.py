@@ -244,6 +244,11 @@ def test_record_asks_the_real_provider_for_everything(log: LogFile) -> None:
     assert (RAN, result.api_calls[0].replayed) == (["add"], False)
 
 
+def test_a_recording_in_which_nobody_answered_asks_nobody() -> None:
+    with pytest.raises(ReplayMiss):
+        started(Recording(())).run("hello").result()
+
+
 def test_an_interrupted_reply_is_replayed_as_far_as_it_went(tmp_path: Path) -> None:
     live = machine(tmp_path / "a.jsonl")
     scout = live.start(SCOUT.replace(script=({"say": "one two three four five six seven eight nine ten", "delay_s": 0.05},)))

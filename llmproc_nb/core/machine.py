@@ -323,6 +323,10 @@ class Machine:
     def recorded_tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
         return self.recorded.tool(node_id, position, lineage) if self.recorded is not None else None
 
+    def recorded_cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The answer to a system call that was cut short when this was recorded, where that is replayed."""
+        return self.recorded.cut(node_id, position, lineage) if self.recorded is not None else None
+
     def recorded_end(self, lineage: str, node_id: str) -> str | None:
         """How a call ended that was cut short there when this was recorded, where that is replayed."""
         return self.recorded.end(lineage, node_id) if self.recorded is not None else None

@@ -211,6 +211,13 @@ class Recording:
         """Which limit of a subtree had stopped a call there."""
         return self._stopped.get((lineage, node_id))
 
+    def cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The answer to a system call that was cut short, and is again; of several to the same one the next."""
+        if self.mode != "replay" or (node_id, position) not in self._tools:
+            return None
+        found = self.tool(node_id, position, lineage)
+        return found if found is not None and found.outcome == "interrupted" else None
+
     def end(self, lineage: str, node_id: str) -> str | None:
         """How a call ended that was cut short there."""
         return self._broken_off.get((node_id, lineage)) if self.mode == "replay" else None

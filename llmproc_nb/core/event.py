@@ -178,9 +178,9 @@ class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered
 
 
 class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):
-    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) a resource.
+    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) what has a name.
 
-    `said` is what was in it: the messages of a prompt, or the parts of a resource in one message.
+    `said` is what was in it: the messages of a prompt, or the parts of a resource, or of a prompt by its name alone, in one message.
     """
 
     node: str

@@ -129,7 +129,8 @@ class Run(Told):
                 self.check_log()
                 reason, fault = ended, ""
             except asyncio.CancelledError:
-                reason, fault = ("interrupted" if self.process.alive else "killed"), ""
+                timed_out = self.machine.recorded_end(self.process.lineage, self.process.head.id) == "max_seconds"
+                reason, fault = "killed" if not self.process.alive else "max_seconds" if timed_out else "interrupted", ""
             except LlmprocError as error:
                 fault = error.for_cell()
                 raise

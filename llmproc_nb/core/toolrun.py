@@ -26,7 +26,7 @@ from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_
 from llmproc_nb.core.result import ToolRun
 from llmproc_nb.core.sandboxed import note_recorded, recorded_ran
 from llmproc_nb.core.syscall import read_fd, run_python
-from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
+from llmproc_nb.core.tool import CutShort, Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -103,6 +103,12 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
             deadline = asyncio.timeout(tool.timeout_s)
             async with deadline:
                 value = await _invoke(run, tool, ready.checked, place)
+            cut = run.machine.recorded_cut(node.id, position, run.process.lineage) if tool.kind == "syscall" else None
+            if cut is not None:  # what it had begun has come as far again by now
+                open_recorded(run.process, node, position)
+                return _answer(
+                    run, node, position, call, cut.result.content, cut.outcome, cut.duration_s, arguments=arguments, replayed=True
+                )
             parts, outcome = await _shown(run, value, f"tool_result {call.name}", place), "ran"
             parts = (*ready.note, *parts)
             if tool.function is not read_fd:  # what was asked for page by page stays as it is
@@ -112,6 +118,8 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
         parts = (*_until_then(run, node, position), *parts)
     except NotBegun:
         parts, outcome = (Text(text=MAIN_BUSY if deadline.expired() else NOT_RUN),), "refused"
+    except CutShort as cut_short:
+        parts, outcome = (Text(text=clean(str(cut_short))),), "interrupted"
     except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
     except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
@@ -287,6 +295,17 @@ async def _released(function: Callable[[], Awaitable[Any]]) -> Any:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        await asyncio.wait({task}, timeout=GRACE_S)
+        await _grace(task)
         task.add_done_callback(lambda left: left.cancelled() or left.exception())
+        if task.done() and not task.cancelled() and isinstance(cut := task.exception(), CutShort):
+            raise cut from None
         raise
+
+
+async def _grace(task: asyncio.Task[Any]) -> None:
+    """Give a cancelled task a little time to end; a second wish to stop shortens nothing of it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + GRACE_S
+    while not task.done() and (left_s := end - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=left_s)

@@ -153,6 +153,10 @@ def real(transport: str, port_file: str | None) -> None:
     def review(code: str, style: str = "kind") -> str:
         return f"Review, {style}: {code}"
 
+    @server.prompt(description="Ask for a plan.")
+    def plan(days: str = "3") -> str:
+        return f"Plan {days} days."
+
     if transport == "stdio":
         server.run("stdio")
         return

@@ -33,7 +33,8 @@ from llmproc_nb.core.provider import Delta, Settings
 from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.schema import tool
-from llmproc_nb.notebook.live import LiveView, WaitingTools
+from llmproc_nb.notebook.live import LiveView
+from llmproc_nb.notebook.maintools import WaitingTools
 from llmproc_nb.notebook.turn import Turn
 
 SLOW = {"when": "slow", "say": "word " * 200, "delay_s": 0.02}

@@ -132,6 +132,15 @@ def test_a_copy_that_cannot_be_woken_is_given_back() -> None:
     assert [copy.closed for copy in door(scout).kept][:2] == [True, False]
 
 
+def test_who_shares_a_session_shares_it_with_its_own_family_only() -> None:
+    one = start(rules=SandboxRules(on_fork="share"))
+    other = one.machine.start(one.program, name="other")
+    one.sandbox.run("x = 'one'")
+    other.sandbox.run("x = 'other'")
+    child = one.fork("child")
+    assert (value(one), value(other), value(child)) == ("one", "other", "one")  # type: ignore[arg-type]
+
+
 def test_where_forks_share_a_session_a_death_takes_back_only_its_own_cell() -> None:
     scout = start(rules=SandboxRules(on_fork="share"))
     scout.sandbox.run("x = 1")

@@ -12,8 +12,9 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from llmproc_nb.drivers.mcp import PromptInfo, Resource
 from llmproc_nb.notebook.completion import Known, complete_body, complete_line, install, known_of
-from llmproc_nb.notebook.offer import Named, files, model_names, tool_names
+from llmproc_nb.notebook.offer import Named, files, model_names, readable, tool_names
 
 
 def parser():
@@ -136,6 +137,39 @@ def test_tools_are_functions_of_the_notebook_and_nothing_imported():
 )
 def test_references_are_completed_in_the_body(before, fragment, offered):
     assert complete_body(before, NAMES) == (fragment, offered)
+
+
+READABLE = (
+    Resource(uri="note://today", name="today", description="What is on."),
+    Resource(uri="note://two words", name="two words"),
+    Resource(uri="note://day/{day}", name="day", template=True),
+    PromptInfo(name="review", description="Ask for a review.", arguments=("code", "style"), required=("code",)),
+    PromptInfo(name="plan"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "fragment", "offered"),
+    [
+        ("see @t:", "", ["note://day/", "plan", "review", "today"]),
+        ("see (@t:to", "to", ["today"]),
+        ("@t:note://d", "note://d", ["note://day/"]),
+        ("@t:today and", "", []),
+        ("ann@t:to", "", []),
+        ("@u:", "", []),
+    ],
+)
+def test_what_can_be_read_of_a_server_is_completed_in_the_body(before, fragment, offered):
+    assert complete_body(before, NAMES, lambda server: readable(READABLE if server == "t" else ())) == (fragment, offered)
+
+
+def test_what_can_be_read_is_offered_with_what_it_is():
+    assert {one: one.words for one in readable(READABLE)} == {
+        "today": "resource: What is on.",
+        "note://day/": "resource: note://day/{day}",
+        "review": "prompt, needs code: Ask for a review.",
+        "plan": "prompt",
+    }
 
 
 @pytest.fixture

@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 from caching import CachingServer, Seen
 from promptcache import BYTES_A_TOKEN, OpenAICache
+from servers import Answer, LoopbackServer, anthropic_text, sse
 from strict import Refused, check_responses
 
 from llmproc_nb import Program, new_machine, tool
 from llmproc_nb.api import Machine, Process
 from llmproc_nb.core.errors import RequestRefused
+from llmproc_nb.core.event import Replied
 from llmproc_nb.core.message import Message, Text, ToolCall, ToolResult, user
 from llmproc_nb.core.program import FdRules, ToolWish
+from llmproc_nb.notebook.branchview import summary_line
 
 JSON = dict[str, Any]
 WRITE, READ = 1.25, 0.1
@@ -202,8 +205,9 @@ def test_short_paths_wait_for_nobody(machine: Machine):
 
 
 def test_all_siblings_go_at_once_when_the_path_can_be_read(machine: Machine):
-    with CachingServer(delay_s=0.8) as server:
+    with CachingServer(delay_s=0.01) as server:
         process = grown(machine, server, turns=2)
+        server.options.delay_s = 3.0  # longer than a busy machine takes to send them all
         process.fork_map([f"Child {number:03}" for number in range(100)]).wait()
         assert (len(taken(server)), server.peak) == (100, 99)
 
@@ -233,13 +237,46 @@ def test_children_with_other_models_share_no_cache_and_do_not_wait_for_each_othe
             assert len(own) == 3 and paid(own) <= 1.1 * least(own)
 
 
+def answering_with_a_reason(asked: Any, number: int) -> Answer:
+    events = anthropic_text(f"answer {number}")
+    events[0]["message"]["id"] = f"msg_{number}"
+    if "diagnostics" in asked.body:
+        events[0]["message"]["diagnostics"] = {"cache_miss_reason": {"type": "tools_changed", "cache_missed_input_tokens": 7}}
+    return Answer(chunks=sse(events))
+
+
+def test_the_api_is_asked_why_its_cache_served_nothing_and_the_cell_says_it(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    with LoopbackServer(answering_with_a_reason) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        process = Program(name="scout", provider="anthropic", model="m").start(machine=machine)
+        process.run("hello").result()
+        branches = process.fork_map(["a", "b"]).wait()
+        assert "diagnostics" not in server.seen[0].body  # nobody shares the path of a single process
+        assert [one.body["diagnostics"] for one in server.seen[1:]] == [{"previous_message_id": "msg_0"}] * 2
+        assert summary_line(process, branches).endswith("nothing was read from a cache; the API says why: tools changed")
+        assert {event.cache_miss for event in machine.log.events if isinstance(event, Replied)} == {"", "tools_changed"}
+        monkeypatch.delenv("ANTHROPIC_BASE_URL")
+        gateway = Program(name="other", provider="anthropic", model="m", base_url=server.url).start(machine=machine)
+        gateway.run("hello").result()
+        gateway.fork_map(["a"]).wait()
+        assert "diagnostics" not in server.seen[-1].body
+
+
+def test_the_cell_says_what_a_common_path_saved(machine: Machine):
+    with CachingServer(delay_s=0.01) as server:
+        process = grown(machine, server)
+        assert "input tokens were read from the provider's cache" in summary_line(process, process.fork_map(PROMPTS[:3]).wait())
+        short = start(machine, server)
+        assert summary_line(short, short.fork_map(PROMPTS[:2]).wait()).endswith("their common path is too short to be cached")
+
+
 def test_a_reply_without_a_word_lets_the_others_go_too(machine: Machine):
     def only_thought(body: JSON) -> list[JSON]:
         return [{"type": "redacted_thinking", "data": "x"}]
 
-    with CachingServer(delay_s=0.05) as server:
+    with CachingServer(delay_s=0.01) as server:
         process = grown(machine, server)
-        server.answer = only_thought
+        server.answer, server.options.delay_s = only_thought, 0.5
         server.forget()
         process.fork_map(PROMPTS).wait()
         seen = taken(server)

@@ -178,6 +178,48 @@ def test_a_stop_in_the_middle_of_a_fan_out_stops_all_children_and_keeps_what_the
     assert scout.head.message.role == "tool" and scout.state == "idle"
 
 
+def unfinished(request: Request):
+    """One child answers at once, one never ends, one fails, one splits again."""
+    words = last_words(request)
+    if words in ("split", "deeper"):
+        prompts = ["quick", "slow", "fail", "deeper"] if words == "split" else ["slow", "quick"]
+        return {"call": [{"name": "fork", "arguments": {"prompts": prompts}}]}
+    slow = {"say": "slowly " * 500, "delay_s": 0.05}
+    return {"quick": "an answer", "slow": slow, "fail": {"error": "RequestRefused"}}.get(words, "go on")
+
+
+def cut_short(process, call) -> list[str]:
+    """Stop a call when its children have said what they can."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and sum(bool(one.get_last_message()) for one in process.machine.processes.values()) < 2:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    call.cancel()
+    call.cancel()  # whoever is impatient loses nothing by it
+    return call.result().stop_reason
+
+
+@pytest.mark.parametrize("how", ["interrupted", "max_seconds"])
+def test_a_fork_that_is_cut_short_gives_the_answers_of_the_children_that_had_ended(how):
+    limits = Limits(seconds=1.0) if how == "max_seconds" else Limits()
+    scout = scripted(unfinished, tools=["fork"], on=machine(SystemClock()), limits=limits)
+    call = scout.run("split")
+    assert (call.result().stop_reason if how == "max_seconds" else cut_short(scout, call)) == how
+    (run,) = call.result().tool_calls
+    assert (run.outcome, run.result.is_error) == ("interrupted", True)
+    assert scout.head.message.tool_results == (run.result,) and scout.state == "idle"
+    quick, slow, failed, deeper = json.loads(run.result.text)
+    assert quick == {"id": 0, "process": "scout.1", "message": "an answer"}
+    assert slow["message"].startswith("slowly") and slow["stopped"] in (how, "interrupted")
+    assert (failed["error"], failed["message"]) == (True, "the script says so.")
+    assert (deeper["process"], deeper["message"]) == ("scout.4", "(no text)")
+    assert deeper["stopped"] in (how, "interrupted")  # by its own time, or by its parent's, whichever is noticed first
+    below = json.loads(scout.machine.find("scout.4").head.message.tool_results[0].text)
+    assert [one["message"][:6] for one in below] == ["slowly", "an ans"] and "stopped" not in below[1]
+    if how == "interrupted":
+        assert scout.run("and now?").result().text == "go on"
+
+
 def test_merge_brings_the_conclusion_home_as_one_message():
     scout = scripted(lambda request: f"re: {last_words(request)}")
     child = scout.fork("idea")

@@ -317,8 +317,10 @@ def test_resources_are_listed_and_read_by_uri_or_name(real):
 
 
 def test_a_resource_or_server_that_is_not_there_is_named_with_one_that_is(real):
+    none = "MCP server 't' has no resource or prompt"
     for server, name, words in (
-        ("t", "todya", "MCP server 't' has no resource 'todya'; there is today, picture, day. Did you mean 'today'?"),
+        ("t", "todya", f"{none} 'todya'; there is today, picture, day, and the prompts review, plan. Did you mean 'today'?"),
+        ("t", "plann", f"{none} 'plann'; there is today, picture, day, and the prompts review, plan. Did you mean 'plan'?"),
         ("tt", "today", "there is no MCP server 'tt'; there is t. Did you mean 't'?"),
         ("t", "note://nowhere", "MCP server 't' refuses the resource 'note://nowhere'"),
     ):
@@ -330,11 +332,32 @@ def test_a_resource_or_server_that_is_not_there_is_named_with_one_that_is(real):
 def test_prompts_give_messages(real):
     review = real.servers.prompt("t", "review", {"code": "x = 1", "style": "stern"})
     assert real.wait(review) == (Message(role="user", parts=(Text(text="Review, stern: x = 1"),)),)
-    (listed,) = real.wait(real.servers.prompts("t"))
+    listed, _ = real.wait(real.servers.prompts("t"))
     assert (listed.name, listed.arguments, listed.required) == ("review", ("code", "style"), ("code",))
     for name, arguments, words in (("review", {}, "needs code"), ("revue", {}, "Did you mean 'review'?")):
         with pytest.raises(PromptError, match=words.replace("?", r"\?")):
             real.wait(real.servers.prompt("t", name, arguments))
+
+
+def test_where_there_is_no_resource_of_a_name_it_is_a_prompts(real):
+    assert real.wait(real.servers.read("t", "plan")) == (Text(text="Plan 3 days."),)
+    with pytest.raises(PromptError) as caught:
+        real.wait(real.servers.read("t", "review"))
+    assert str(caught.value) == (
+        "the prompt 'review' of 't' needs code; its messages are process.servers.prompt('t', 'review', code='…'). "
+        "In a cell, {{process.servers.prompt('t', 'review', code='…')[0].text}} is the first one's text."
+    )
+
+
+def test_what_can_be_read_is_known_of_a_server_that_is_or_was_there_and_starts_none(owner):
+    with connected(owner, {"t": stdio("stdio"), "u": raw(tools=None)}) as made:
+        names = ["today", "picture", "day", "review", "plan"]
+        assert [one.name for one in made.wait(made.servers.known("t"))] == names
+        made.servers.rest()
+        until(lambda: not made.servers.info("t").alive)
+        assert [one.name for one in made.wait(made.servers.known("t"))] == names
+        assert made.wait(made.servers.known("u")) == ()
+        assert (made.servers.info("t").alive, made.servers.info("u").alive) == (False, False)
 
 
 # which tools, under which names
@@ -442,6 +465,19 @@ def test_a_server_that_does_not_start_says_why(owner, server, words):
     said = start_fails(owner, server, terms=SHORT)
     assert said.startswith("MCP server t: ") and words in said
     assert "Traceback (most" not in said or "crash" in str(server.args)
+
+
+def test_a_server_may_be_given_more_or_less_time_than_the_others(owner):
+    began = time.monotonic()
+    said = start_fails(owner, raw("silent", connect_timeout_s=0.3))
+    assert "did not answer within 0.3 s" in said and time.monotonic() - began < 5
+    servers = {"t": raw(timeout_s=0.2, connect_timeout_s=20.0), "u": raw(timeout_s=30.0)}
+    with connected(owner, servers, terms=Terms(call_timeout_s=0.5)) as made:
+        assert "said nothing about tool 'hangs' for 0.2 s" in made.refused("t__hangs")
+        slow = asyncio.run_coroutine_threadsafe(made.servers.toolset.get("u__hangs").function(), owner.loop)
+        time.sleep(1.0)
+        assert not slow.done()
+        slow.cancel()
 
 
 def test_a_crash_at_the_start_gives_the_last_words(owner):

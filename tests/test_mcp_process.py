@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -263,10 +264,10 @@ def test_resources_and_prompts_are_read_through_the_process(on):
     assert [one.uri for one in servers.resources("t")] == ["note://today", "note://picture", "note://day/{day}"]
     assert servers.read("t", "today") == servers.read("t", "note://today") == (Text(text="rain\nthen sun"),)
     assert isinstance(servers.read("t", "picture")[-1], Image)
-    assert [(one.name, one.required) for one in servers.prompts("t")] == [("review", ("code",))]
+    assert [(one.name, one.required) for one in servers.prompts("t")] == [("review", ("code",)), ("plan", ())]
     (message,) = servers.prompt("t", "review", code="x = 1")
     assert (message.role, message.text) == ("user", "Review, kind: x = 1")
-    with pytest.raises(PromptError, match="has no resource 'todai'"):
+    with pytest.raises(PromptError, match="has no resource or prompt 'todai'"):
         servers.read("t", "todai")
     with pytest.raises(PromptError, match="there is no MCP server 'u'"):
         servers.read("u", "today")
@@ -390,6 +391,20 @@ def test_a_server_that_cannot_start_is_one_clear_error_and_no_process(on, server
         program({"say": "x"}, server=server).start(machine=on)
     assert words in str(caught.value) and str(caught.value).startswith("MCP server t")
     assert on.processes == {} and not [event for event in on.log.events if isinstance(event, Offered)]
+
+
+def test_the_environment_gives_servers_the_time_to_connect_where_the_program_does_not(on, monkeypatch):
+    monkeypatch.setenv("LLMPROC_TOOL_FETCH_TIMEOUT", "0.4")
+    with pytest.raises(ProgramError, match=r"did not answer within 0\.4 s"):
+        program({"say": "x"}, server=raw("silent")).start(machine=on)
+    with pytest.raises(ProgramError, match=r"did not answer within 0\.2 s"):
+        program({"say": "x"}, server=raw("silent", connect_timeout_s=0.2)).start(machine=on)
+    for said in ("soon", "0", "nan", "inf"):
+        monkeypatch.setenv("LLMPROC_TOOL_FETCH_TIMEOUT", said)
+        with pytest.raises(ProgramError) as caught:
+            program({"say": "x"}, server=raw()).start(machine=on)
+        right = "a number of seconds, more than 0, is needed"
+        assert str(caught.value) == f"environment variable LLMPROC_TOOL_FETCH_TIMEOUT: found {said!r}; {right}."
 
 
 def test_a_process_with_servers_is_not_started_on_the_owner_loop(on):
@@ -536,6 +551,12 @@ def test_what_was_never_read_is_a_miss_in_a_replay_and_read_now_in_mode_auto(tmp
     on.close()
 
 
+def test_an_argument_of_a_prompt_may_be_called_anything(on):
+    scout = program({"say": "x"}).start(machine=on)
+    with pytest.raises(PromptError, match="has no prompt 'none'"):
+        scout.servers.prompt("t", "none", name="Ada", server="x")
+
+
 # in a notebook
 
 
@@ -580,7 +601,7 @@ def test_an_agent_cell_with_servers_works_at_first_try_and_leaves_none_behind(tm
 
 def test_resources_of_servers_stand_in_prompts_of_cells(tmp_path):
     path = tmp_path / "reader.toml"
-    text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 4
+    text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 6
     path.write_text(text.format(python=sys.executable, script=SCRIPT))
     with kernel() as front:
         front.run(f"%load_ext llmproc_nb\n%agent --program {path}\nt = 'a variable'")
@@ -596,10 +617,18 @@ def test_resources_of_servers_stand_in_prompts_of_cells(tmp_path):
         assert front.run("[type(part).__name__ for part in scout.path[-2].message.parts]").data() == ["['Text', 'Image']"]
         assert said(r"`@t:today` and \@t:today") == "`@t:today` and @t:today"
         wrong = front.run("%%agent scout\nOn @t:todai?")
-        assert "has no resource 'todai'; there is today, picture, day. Did you mean 'today'?" in wrong.error["evalue"]
+        there_is = "there is today, picture, day, and the prompts review, plan. Did you mean 'today'?"
+        assert f"has no resource or prompt 'todai'; {there_is}" in wrong.error["evalue"]
+        assert said("@t:plan Which?") == "Plan 3 days. Which?"
+        assert front.complete("%%agent scout\nOn @t:") == ["note://day/", "picture", "plan", "review", "today"]
+        assert front.complete("%%agent other\n@t:p") == ["picture", "plan"]
+        assert front.complete("%%fork scout\n[a]\n@t:note://") == ["note://day/"]
+        lacks = front.run("%%agent scout\n@t:review")
+        (shown,) = re.findall(r"{{process(\S*\(.*?\).*?)}}", lacks.error["evalue"])
+        assert said("{{scout" + shown.replace("…", "x = 1") + "}}") == "Review, kind: x = 1"
         other = front.run("%%agent scout\nOn @u:today?")
         assert "@u:… is kept for resources of servers" in other.error["evalue"]
-        assert front.run("len(scout.messages)").data() == ["9"]
+        assert front.run("len(scout.messages)").data() == ["13"]
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -607,7 +636,7 @@ def test_a_notebook_with_a_resource_in_a_prompt_replays_without_the_server(tmp_p
     path, recording = tmp_path / "reader.toml", tmp_path / "run.jsonl"
     text = PROGRAM.split("[[script")[0] + '[[script.turns]]\nsay = "<{{{{last}}}}>"\n' * 3
     path.write_text(text.format(python=sys.executable, script=SCRIPT))
-    cells = ("%%agent scout\nToday: @t:today", "%%agent scout\nOn @t:note://day/monday: @t:picture")
+    cells = ("%%agent scout\nToday: @t:today", "%%agent scout\nOn @t:note://day/monday: @t:picture @t:plan")
     look = "%%agent scout --dry-run\nCount: @t:note://day/count"
     count = "%%agent scout\nCount: @t:note://day/count"
 

@@ -10,7 +10,7 @@ import pytest
 from paths import ROOT
 
 from llmproc_nb.core.errors import ProgramError
-from llmproc_nb.core.program import Link, Program
+from llmproc_nb.core.program import Link, McpServer, Program
 from llmproc_nb.core.provider import Settings
 from llmproc_nb.drivers import files
 
@@ -158,6 +158,9 @@ def test_the_reference_shows_every_field_of_a_program() -> None:
     same = {name for name in program.__struct_fields__ if getattr(program, name) == getattr(default, name)}
     assert same == {"script", "prompt_caching", "notes"}
     assert {name for name in Settings.__struct_fields__ if getattr(program.settings, name) == getattr(Settings(), name)} == set()
+    servers = program.mcp.values()
+    shown = {name for name in McpServer.__struct_fields__ if any(getattr(server, name) != getattr(McpServer(), name) for server in servers)}
+    assert shown == set(McpServer.__struct_fields__)
 
 
 def test_importing_the_loader_loads_no_yaml() -> None:

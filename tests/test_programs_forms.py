@@ -91,6 +91,22 @@ def test_an_inline_server_goes_before_one_of_the_config_file(tmp_path: Path) -> 
     assert [note.place for note in program.notes] == ["p.toml → m.json: [mcpServers.b] disabled"]
 
 
+def test_a_server_has_its_own_time_to_start_and_to_answer(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(
+        '{"mcpServers": {"a": {"command": "c", "timeout_s": 0.5}, "b": {"command": "c", "connect_timeout": 2, "timeout": 6, "tiemout": 1}}}'
+    )
+    program = toml(MODEL + '[mcp]\nconfig_path = "m.json"\n[mcp.servers.c]\ncommand = "c"\ntimeout = 90\ntimeout_s = 9\n', tmp_path)
+    assert program.mcp == {
+        "a": McpServer(command="c", timeout_s=0.5),
+        "b": McpServer(command="c", timeout_s=6, connect_timeout_s=2),
+        "c": McpServer(command="c", timeout_s=90),
+    }
+    assert [(note.kind, note.place, note.text) for note in program.notes] == [
+        ("unknown", "p.toml → m.json: [mcpServers.b] tiemout", "this key is not known and not used. Did you mean 'timeout'?"),
+        ("unserved", "p.toml: [mcp.servers.c] timeout_s", "timeout says the same, and counts"),
+    ]
+
+
 @pytest.mark.parametrize("key", ["region", "project_id"])
 @pytest.mark.parametrize("where", ["", "[prompt]\n", "[parameters]\n"])
 def test_a_misplaced_region_is_read_and_remarked(key: str, where: str) -> None:

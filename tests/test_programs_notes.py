@@ -87,7 +87,7 @@ user_location = {city = "c"}
 tools = {u = "all"}
 
 [mcp.servers]
-s = {type = "stdio", command = "c", args = ["a"], env = {E = "e"}, description = "d"}
+s = {type = "stdio", command = "c", args = ["a"], env = {E = "e"}, description = "d", timeout = 9, connect_timeout = 8}
 t = {type = "sse", url = "http://t", headers = {H = "h"}}
 u = {command = "u"}
 

@@ -30,6 +30,8 @@ def test_the_python_example_runs_as_written(tmp_path):
 def test_the_programs_load_without_a_note(tmp_path):
     from llmproc_nb import Program
 
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ices.csv").write_text("day,sold\n")
     for number, text in enumerate(blocks("toml")):
         path = tmp_path / f"p{number}.toml"
         path.write_text(text)

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 import simple
+from machines import machine as real_machine
 from simple import RAN, SCOUT, add, machine, recorded_run
 
+from llmproc_nb.core.clock import SystemClock
 from llmproc_nb.core.errors import LogError, PersonError, ReplayMiss, RequestRefused
 from llmproc_nb.core.event import AnyEvent, Appended, Replied, ToolRan
 from llmproc_nb.core.machine import Machine
@@ -20,6 +22,7 @@ from llmproc_nb.core.message import Text
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Delta, Draft, Reply, Request
+from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.replay import Recording, reexecute
@@ -254,6 +257,11 @@ def test_record_asks_the_real_provider_for_everything(log: LogFile) -> None:
     assert (RAN, result.api_calls[0].replayed) == (["add"], False)
 
 
+def test_a_recording_in_which_nobody_answered_asks_nobody() -> None:
+    with pytest.raises(ReplayMiss):
+        started(Recording(())).run("hello").result()
+
+
 def test_an_interrupted_reply_is_replayed_as_far_as_it_went(tmp_path: Path) -> None:
     live = machine(tmp_path / "a.jsonl")
     scout = live.start(SCOUT.replace(script=({"say": "one two three four five six seven eight nine ten", "delay_s": 0.05},)))
@@ -294,6 +302,27 @@ def test_an_interrupted_tool_is_replayed_as_such_and_not_run_again(tmp_path: Pat
     assert (again.stop_reason, [node.id for node in again.nodes]) == ("interrupted", [node.id for node in recorded.nodes])
     assert RAN == []
     assert str(reexecute(LogFile(tmp_path / "a.jsonl"))) == "1 process, 1 call, 3 nodes: all equal"
+
+
+@pytest.mark.parametrize(
+    ("turn", "nodes"),
+    [
+        ({"say": "one two three " * 99, "delay_s": 0.05}, 3),
+        ({"call": [{"name": "slow", "arguments": {"text": "x"}}]}, 4),
+        (lambda request: asyncio.sleep(60), 2),
+    ],
+    ids=["in a reply", "in a tool", "before a word"],
+)
+def test_a_call_that_its_time_ended_is_replayed_as_such(turn: Any, nodes: int) -> None:
+    program = SCOUT.replace(tools=(slow,), script=turn if callable(turn) else (turn,))
+    live = real_machine(SystemClock())
+    scout = live.start(program.replace(limits=Limits(seconds=0.3)))
+    recorded = scout.run("go").result()
+    assert (recorded.stop_reason, len(scout.path)) == ("max_seconds", nodes)
+    again = started(Recording(live.log.events), program.replace(script=never))
+    assert again.run("go").result().stop_reason == "max_seconds"
+    assert [node.id for node in again.path] == [node.id for node in scout.path]
+    assert reexecute(live.log.events).equal
 
 
 def test_a_whole_run_made_again_is_equal_node_by_node(log: LogFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -10,14 +11,17 @@ from typing import Any
 import family
 import msgspec
 import pytest
+from machines import machine as real_machine
 from simple import machine
 
+from llmproc_nb.core.clock import SystemClock
 from llmproc_nb.core.errors import ReplayMiss
 from llmproc_nb.core.event import AnyEvent, Appended, Called, Replied, Started
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.provider import Request
+from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.rebuild import rebuild
 from llmproc_nb.drivers.replay import Recording, reexecute
@@ -123,6 +127,39 @@ def test_a_fan_out_that_was_stopped_is_made_again_as_far_as_it_went() -> None:
         child.calls[0].settle(5)
     comparison = reexecute(live.log.events)
     assert (comparison.equal, comparison.processes, comparison.calls) == (True, 4, 4), str(comparison)
+
+
+@pytest.mark.parametrize("how", ["interrupted", "max_seconds"])
+def test_a_fan_out_that_was_cut_short_replays_with_what_its_children_had_said(how: str) -> None:
+    def script(request: Request) -> Any:
+        words = request.head.message.text
+        calls = {"split": family.call("fork", prompts=["a", "b", "c"]), "c": family.call("fork", prompts=["b"])}
+        if words in calls:
+            return {"call": [calls[words]]}
+        return {"a": "an answer", "b": {"say": "slowly " * 500, "delay_s": 0.05}}.get(words, "fine")
+
+    limits = Limits(seconds=0.7) if how == "max_seconds" else Limits()
+    declared = Program(name="s", provider="scripted", model="m", script=script, tools=("fork",), limits=limits)
+    live = real_machine(SystemClock())
+    scout = live.start(declared)
+    call = scout.run("split")
+    if how == "interrupted":
+        time.sleep(0.7)
+        call.cancel()
+    assert call.result().stop_reason == how
+    for child in live.children(scout):
+        child.calls[0].settle(5)
+    if how == "interrupted":
+        assert str(scout.run("and now?")) == "fine"
+    assert [one["message"][:6] for one in json.loads(scout.path[3].message.tool_results[0].text)] == ["an ans", "slowly", "(no te"]
+    comparison = reexecute(live.log.events)
+    assert (comparison.equal, comparison.processes) == (True, 5), str(comparison)
+    again = machine(recorded=Recording(live.log.events))
+    replayed = again.start(declared.replace(script=never))
+    assert replayed.run("split").result().stop_reason == how
+    if how == "interrupted":
+        assert str(replayed.run("and now?")) == "fine"
+    assert standing(again) == standing(live)
 
 
 def test_a_child_that_is_told_something_else_is_missed_by_its_message(happened: Sequence[AnyEvent]) -> None:

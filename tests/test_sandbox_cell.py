@@ -114,3 +114,76 @@ def test_the_figures_of_children_stand_in_the_table(kernel):
     html = ran.data("text/html")[-1]
     assert html.count("data:image/png;base64,") == 1 and "drawn" in html and "[image]" not in html
     ok(kernel.run("%kill painter painter_1 painter_2"))
+
+
+def test_an_interrupt_while_the_sandbox_starts_stops_the_code_before_it_begins():
+    made = Kernel(LLMPROC_NB_STREAM="1")
+    try:
+        ok(made.run(SETUP))
+        ran = made.run("%%sandbox scout\nimport time\nfor i in range(50): print(i); time.sleep(1)", interrupt_after_s=0.3, timeout_s=20)
+        assert ran.error is not None and ran.error["ename"] == "KeyboardInterrupt" and ran.duration_s < 5
+        assert ok(made.run("%%sandbox scout\n'i' in globals()", timeout_s=60)).data()[-1] == "False"
+    finally:
+        made.close()
+
+
+def test_an_interrupt_that_kills_the_session_is_said(kernel):
+    code = "import ctypes, signal\nkeep = 42\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nctypes.CDLL(None).pause()"
+    ran = kernel.run(f"%%sandbox scout\n{code}", interrupt_after_s=0.5, timeout_s=20)
+    assert ran.error is not None and "was killed" in ran.error["evalue"] and "state before it" in ran.error["evalue"]
+
+
+def test_an_interrupt_of_the_python_call_is_one_line(kernel):
+    ran = kernel.run("scout.sandbox.run('import time; time.sleep(30)')", interrupt_after_s=0.5)
+    assert ran.error is not None and ran.error["traceback"] == [
+        "KeyboardInterrupt: the code in scout's sandbox was stopped; what it said so far is kept, and it can go on."
+    ]
+
+
+def test_a_state_that_is_made_again_says_what_is_other_than_it_was(kernel):
+    ok(kernel.run("values = [1]\nfrom llmproc_nb.core.sandbox import SandboxRules"))
+    rules = "SandboxRules(variables=('values',), checkpoints=0, timeout_s=1)"
+    ok(kernel.run(f"again = Program(name='again', provider='scripted', model='m', script=({{'say': 'x'}},), sandbox={rules}).start()"))
+    ok(kernel.run("%%sandbox again\nimport random, time\nrandom.random()"))
+    ok(kernel.run("%%sandbox again --timeout 10\ntime.sleep(1.3); slow = 'there'"))
+    ok(kernel.run("%fork again later"))
+    ok(kernel.run("values = [99]"))
+    ok(kernel.run("%%sandbox again\nbeyond = 1"))
+    ran = ok(kernel.run("%%sandbox later\nvalues, slow", timeout_s=60))
+    assert ran.data()[-1] == "([1], 'there')"  # what the family began with, and as long as it took then
+    assert "2 earlier cells; `import random, time` gave something else than then" in ran.printed
+    ok(kernel.run("%sandbox again restart"))
+    assert ok(kernel.run("%%sandbox again\nvalues")).data() == ["[99]"]
+    ok(kernel.run("del values"))
+    assert "there is no variable 'values'" in str(kernel.run("%sandbox again restart").error)
+    assert ok(kernel.run("%%sandbox again\nvalues")).data() == ["[99]"]
+    ok(kernel.run("%kill again later"))
+
+
+def test_a_restart_is_of_the_process_that_is_named(kernel):
+    ok(kernel.run("%spawn ana from coder"))
+    ok(kernel.run("%spawn bob from coder"))
+    ok(kernel.run("%%sandbox ana\nprecious = 1"))
+    assert "bob's sandbox begins again" in ok(kernel.run("%sandbox restart bob")).printed
+    assert ok(kernel.run("%%sandbox ana\nprecious")).data() == ["1"]
+    assert "ana's sandbox begins again" in ok(kernel.run("%sandbox ana restart")).printed
+    assert "'nobody' is nothing %sandbox does" in str(kernel.run("%sandbox ana nobody").error)
+    assert "ana bob after restart" in str(kernel.run("%sandbox restart ana bob").error)
+    ok(kernel.run("%kill ana bob"))
+
+
+def test_files_come_out_and_nothing_is_overwritten(kernel, tmp_path):
+    ok(kernel.run("%%sandbox scout\nopen('out.csv', 'w').write('a\\n1\\n')"))
+    ok(kernel.run(f"import os; os.makedirs({str(tmp_path / 'data')!r}); os.chdir({str(tmp_path)!r})"))
+    ok(kernel.run("for n in 'ab': open(f'data/{n}.txt', 'w').write(n)"))
+    assert "has data/a.txt, data/b.txt" in ok(kernel.run("%sandbox scout files data/*.txt")).printed
+    assert ok(kernel.run("%%sandbox scout\nopen('data/b.txt').read()")).data() == ["'b'"]
+    assert "data is a folder; `data/*` names" in str(kernel.run("%sandbox scout files data").error)
+    assert "there is no file nothing.csv" in str(kernel.run("%sandbox scout files nothing.csv").error)
+    ok(kernel.run("%sandbox scout pull out.csv"))
+    assert (tmp_path / "out.csv").read_text() == "a\n1\n"
+    assert "nothing is overwritten" in str(kernel.run("%sandbox scout pull out.csv").error)
+    ok(kernel.run("%sandbox scout notebook run.ipynb"))
+    ok(kernel.run("%sandbox scout notebook run.ipynb"))  # its own it may
+    (tmp_path / "mine.ipynb").write_text("{}")
+    assert "there is another file mine.ipynb" in str(kernel.run("%sandbox scout notebook mine.ipynb").error)

@@ -13,6 +13,8 @@ from llmproc_nb.core.errors import LimitReached, ToolError
 from llmproc_nb.core.event import Sent, Started
 from llmproc_nb.core.program import Link
 from llmproc_nb.core.provider import Request
+from llmproc_nb.core.usage import Limits
+from llmproc_nb.drivers.replay import Recording, reexecute
 
 
 def call(name, **arguments):
@@ -151,6 +153,26 @@ def test_a_child_in_the_background_is_waited_for_by_name():
     result = scout.run("go").result()
     assert result.text == "got 42"
     assert result.tool_calls[0].result.text.startswith("expert runs in the background: wait(pid='expert') gives its answer")
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_child_whose_answer_was_cut_short_has_said_what_it_had_until_then(waits):
+    expert = EXPERT.replace(script=({"say": "slowly " * 500, "delay_s": 0.05},))
+    turns = [{"call": [call("spawn", prompt="What?", program_name="expert", wait=waits)]}, {"call": [call("wait", pid="expert")]}]
+    script, links = turns[: 1 if waits else 2], {"expert": Link(program=expert)}
+
+    def run(on, **fields):
+        scout = scripted(*script, tools=("spawn", "wait"), on=on, linked=links, **fields)
+        result = scout.run("go").result()
+        return result.stop_reason, [(one.outcome, one.result.text) for one in result.tool_calls], scout.head.id
+
+    live = machine(SystemClock())
+    reason, answers, head = run(live, limits=Limits(seconds=1.0))
+    assert (reason, answers[-1][0]) == ("max_seconds", "interrupted")
+    assert answers[-1][1].startswith("slowly")
+    assert answers[-1][1].endswith(("\n[expert stopped: max_seconds]", "\n[expert stopped: interrupted]"))
+    assert run(machine(recorded=Recording(live.log.events))) == (reason, answers, head)
+    assert reexecute(live.log.events).equal
 
 
 def test_a_process_can_be_told_something_while_it_runs():

@@ -247,6 +247,34 @@ def test_a_recording_answers_without_running_code_and_goes_on_live_with_the_stat
     assert door(live).ran == ["x = 3", "print(x + 1)"]
 
 
+def test_what_comes_in_and_what_is_looked_at_is_as_it_was_recorded() -> None:
+    scout = start()
+    scout.sandbox.put(y=[1, 2])
+    scout.sandbox.run("z = sum(y)")
+    seen, taken = scout.sandbox.look(), scout.sandbox.get("z")
+    events = tuple(scout.machine.log.events)
+    again = start(machine(recorded=Recording(events, "replay")))
+    again.sandbox.put(y=[1, 2])
+    again.sandbox.run("z = sum(y)")
+    assert again.sandbox.look() == seen and again.sandbox.get("z") == taken == 3
+    assert [cell.code for cell in again.sandbox.cells] == [cell.code for cell in scout.sandbox.cells]
+    with pytest.raises(ReplayMiss, match="set from the notebook: y"):
+        start(machine(recorded=Recording(events, "replay"))).sandbox.put(y=[100])
+    live = start(machine(recorded=Recording(events, "auto")))
+    live.sandbox.put(y=[100])
+    live.sandbox.run("z = sum(y)")
+    assert live.sandbox.run("z = sum(y)") and live.sandbox.run("print(z)").outputs[0].text == "100\n"
+    assert door(live).ran == ["z = sum(y)", "z = sum(y)", "print(z)"]
+
+
+def test_of_very_much_that_came_from_outside_only_the_latest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmproc_nb.core.state.MOST_GIVEN", 1000)
+    scout = start()
+    for number in range(4):
+        scout.sandbox.write_file(f"f{number}", b"x" * 400)
+    assert len(scout.sandbox.family.given) == 2
+
+
 def test_a_resumed_process_runs_its_cells_again_when_they_are_needed() -> None:
     scout = start()
     said(scout, "run: x = 3")
@@ -270,7 +298,7 @@ def test_what_came_from_outside_comes_back_with_a_log_unless_it_was_much() -> No
     assert again is not None
     ran = again.sandbox.run("print(x, y, 'z' in globals())")
     assert ran.outputs[0].text == "1 {'a': [1, None]} False\n"
-    assert "from outside and is gone" in ran.notes[0]
+    assert "2 earlier cells; z missing: it came from outside" in ran.notes[0]
 
 
 def test_a_shorter_fork_has_the_state_of_the_place_it_was_made_from() -> None:

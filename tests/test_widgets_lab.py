@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import cell, lab, needs_lab, run_all, run_cell, save, wait_idle, wait_output, write_notebook
+from labs import cell, cell_output, lab, needs_lab, run_all, run_cell, save, wait_idle, wait_output, write_notebook
 from paths import ROOT
 
 pytestmark = [pytest.mark.browser, needs_lab]
@@ -162,6 +163,21 @@ def _the_file_keeps_the_twin(page: Any, page_of: Callable[[str], Any], folder: P
     assert "00000 the fox (0) jumps" in twin.inner_text()
     assert "not found" not in cell(page, 1).inner_text()
     assert page.evaluate("() => window.hacked") is None
+
+
+def test_the_quick_start_runs_in_the_lab_and_a_cell_run_again_branches(page_of: Callable[[str], Any], folder: Path) -> None:
+    (folder / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "01-quickstart.ipynb", folder / "notebooks")
+    shutil.copytree(ROOT / "programs", folder / "programs")
+    page = page_of("notebooks/01-quickstart.ipynb")
+    run_all(page, wait=True)
+    wait_idle(page)
+    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    sources = [cell["source"] for cell in json.loads((folder / "notebooks" / "01-quickstart.ipynb").read_text())["cells"]]
+    first = next(number for number, source in enumerate(sources) if "".join(source).startswith("%%agent"))
+    assert "scripted: no model answered" in cell_output(page, first)
+    run_cell(page, first, wait=True)
+    wait_output(page, first, "branched")
 
 
 def test_every_page_of_a_frame_has_the_names_of_its_columns_above_it(page_of: Callable[[str], Any], folder: Path) -> None:

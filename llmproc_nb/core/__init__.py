@@ -10,6 +10,6 @@ A file imports only from those before it here (a contract in pyproject.toml hold
     declaration · difference · record · window                       what a log tells
     result · call · server · branch · state · waking · sandboxed     calls, branches, code and its state
     output · syscall · link · said · paging                          what a process does to itself
-    standing · ask · compaction · told · decision · toolrun · loop   one call, from a message to a natural stop
+    standing · budget · ask · compaction · told · decision · toolrun · loop   one call, from a message to a natural stop
     doors · process · machine                                        what a person holds, and what it runs on
 """

@@ -68,6 +68,14 @@ class Recorded(Protocol):
         """Which limit of a subtree had stopped the call of `lineage` on that node; None where none had."""
         ...
 
+    def cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The answer to a system call that was cut short, and is again; None where it came to its end, or comes now (mode auto)."""
+        ...
+
+    def end(self, lineage: str, node_id: str) -> str | None:
+        """How the call of `lineage` ended that was cut short on that node: interrupted, killed or max_seconds."""
+        ...
+
     def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
         """What came of a cell that a person ran at a node; None to run it. Raises ReplayMiss."""
         ...

@@ -129,6 +129,7 @@ class Replied(Event, frozen=True, kw_only=True, omit_defaults=True, tag="replied
     detail: str | None = None
     model: str = ""
     id: str = ""
+    cache_miss: str = ""
     usage: Usage = Usage()
     duration_s: float = 0.0
     first_s: float | None = None
@@ -177,9 +178,9 @@ class Offered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="offered
 
 
 class ServerRead(Event, frozen=True, kw_only=True, omit_defaults=True, tag="server_read"):
-    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) a resource.
+    """Something was read from a server while the process stood on `node`: a prompt with its `arguments`, or (None) what has a name.
 
-    `said` is what was in it: the messages of a prompt, or the parts of a resource in one message.
+    `said` is what was in it: the messages of a prompt, or the parts of a resource, or of a prompt by its name alone, in one message.
     """
 
     node: str

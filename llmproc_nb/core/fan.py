@@ -1,6 +1,9 @@
 """Calls that begin with the same path: one request writes it to the provider's cache, the others go out once it can be read.
 
 A prefix can be read as soon as the request that writes it has begun to be answered. If that one fails before, the next one takes over.
+
+No request for nothing but the cache is made (Anthropic's max_tokens=0): measured, it takes as long and costs one request more, since the
+first child's own request writes the path just as well (tests/bench/fanout.py has both).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections import deque
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.message import Text, Thinking, ToolCall, parts_of
 
+AT_ONCE = 4
 WORTH_CHARS = 4000
 """Shorter paths are not cached by any provider, so nobody waits for them."""
 
@@ -44,11 +48,12 @@ class Fan:
             self._wake()
 
     def _wake_next(self) -> None:
-        """Let one go in each round of the loop: the first is on its way, and answered, while the last is still being made."""
-        if self._waiting:
+        """Let a few go in each round of the loop: the first are on their way, and answered, while the last are still being made."""
+        for _ in range(min(AT_ONCE, len(self._waiting))):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(None)
+        if self._waiting:
             asyncio.get_running_loop().call_soon(self._wake_next)
 
     def _wake(self) -> None:

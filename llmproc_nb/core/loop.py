@@ -15,6 +15,7 @@ import msgspec
 
 from llmproc_nb.core.approval import Decision
 from llmproc_nb.core.ask import Attempts, ask, spent
+from llmproc_nb.core.budget import Share
 from llmproc_nb.core.call import Call, inside
 from llmproc_nb.core.compaction import fitting
 from llmproc_nb.core.decision import PersonTime, decide
@@ -128,7 +129,8 @@ class Run(Told):
                 self.check_log()
                 reason, fault = ended, ""
             except asyncio.CancelledError:
-                reason, fault = ("interrupted" if self.process.alive else "killed"), ""
+                timed_out = self.machine.recorded_end(self.process.lineage, self.process.head.id) == "max_seconds"
+                reason, fault = "killed" if not self.process.alive else "max_seconds" if timed_out else "interrupted", ""
             except LlmprocError as error:
                 fault = error.for_cell()
                 raise
@@ -154,16 +156,20 @@ class Run(Told):
         for step in range(10**9):
             self.check_log()
             self._read_inbox()
-            if self._left_s() == 0:
+            if self.left_s() == 0:
                 return "max_seconds"
             recorded = self.machine.recorded if self.machine.recorded is not None and self.machine.recorded.mode == "replay" else None
             stop = recorded.stop(self.process.lineage, self.process.head.id) if recorded is not None else None
-            stop = stop or take_step(self.process, self.limits, iteration=step, seconds=self._used_s(), shared=recorded is None)
-            if stop is not None:
-                return stop
+            share = Share(self)
             try:
-                async with self.person.timeout(self._left_s()) as deadline:
+                if stop is None and recorded is None:
+                    await share.take()
+                stop = stop or take_step(self.process, self.limits, iteration=step, seconds=self._used_s(), shared=recorded is None)
+                if stop is not None:
+                    return stop
+                async with self.person.timeout(self.left_s()) as deadline:
                     reply = await fitting(self, self._reply)
+                    share.give_back(reply.usage)
                     self.check_log()
                     calls = reply.message.tool_calls
                     if calls and reply.stop not in ("max_tokens", "context_window", "refusal") and not await self._jump():
@@ -172,6 +178,8 @@ class Run(Told):
                 if not deadline.expired():
                     raise
                 return "max_seconds"
+            finally:
+                share.give_back()
             if deadline.expired():  # the tools took the time: each has its answer
                 return "max_seconds"
             if calls and self.process.head.message.tool_calls:
@@ -185,7 +193,7 @@ class Run(Told):
         """The time the call has used: waiting for a person does not count."""
         return self.machine.clock.monotonic() - self.began - self.person.spent_s
 
-    def _left_s(self) -> float | None:
+    def left_s(self) -> float | None:
         """The time that is left for this call, and for those above in which it was begun: also where none of them waits for it."""
         left = [run.limits.seconds - run._used_s() for run in (self, *self.above) if run.limits.seconds is not None]
         return max(0.0, min(left)) if left else None
@@ -269,6 +277,7 @@ class Run(Told):
             detail=reply.detail,
             model=reply.model,
             id=reply.id,
+            cache_miss=reply.cache_miss,
             usage=reply.usage,
             duration_s=duration_s,
             first_s=attempts.first - attempts.began if attempts.first else None,
@@ -276,7 +285,7 @@ class Run(Told):
             replayed=replayed,
             **marks,
         )
-        self.process.counted = node.id, reply.usage
+        self.process.counted, self.process.reply_id = (node.id, reply.usage), reply.id
         self.api_calls.append(
             ApiCall(
                 model=reply.model or self.config.model,
@@ -288,6 +297,7 @@ class Run(Told):
                 attempts=attempts.count,
                 node=node.id,
                 replayed=replayed,
+                cache_miss=reply.cache_miss,
             )
         )
 

@@ -35,6 +35,7 @@ from llmproc_nb.core.usage import Usage
 Mode: TypeAlias = Literal["live", "record", "replay", "auto"]
 
 CLOSE_GRACE_S, CLOSE_S = 2.0, 10.0
+ONE_REQUEST = Usage(requests=1, input_tokens=1, output_tokens=1)
 AS_ITS_PARENT: dict[str, Any] = {}
 
 
@@ -132,6 +133,9 @@ class Machine:
             self.processes[pid] = process
         self._write_started(process, program.declaration())
         first_tools(process)
+        if program.limits.cost_usd is not None and self.price(program.model, process, ONE_REQUEST) is None:
+            text = f"no price of {program.model} is known: its limit of dollars never stops it; a limit of tokens does"
+            warnings = (*warnings, text)
         left_out = provider.left_out(Config(model=program.model, settings=settings))
         if left_out:
             warnings = (*warnings, f"{provider.name} does not take {', '.join(left_out)} for {program.model}; left out")
@@ -279,7 +283,7 @@ class Machine:
         with self.lock:
             if key not in self._providers:
                 real = self.drivers.provider(program)
-                self._providers[key] = self.recorded.provider(real) if self.recorded else real
+                self._providers[key] = self.recorded.provider(real) if self.recorded is not None else real
             return self._providers[key], self._limiters.setdefault(endpoint, Limiter(self.clock.monotonic))
 
     def find(self, name: str | int) -> Process:
@@ -323,31 +327,39 @@ class Machine:
             return new
 
     def recorded_tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
-        return self.recorded.tool(node_id, position, lineage) if self.recorded else None
+        return self.recorded.tool(node_id, position, lineage) if self.recorded is not None else None
+
+    def recorded_cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The answer to a system call that was cut short when this was recorded, where that is replayed."""
+        return self.recorded.cut(node_id, position, lineage) if self.recorded is not None else None
+
+    def recorded_end(self, lineage: str, node_id: str) -> str | None:
+        """How a call ended that was cut short there when this was recorded, where that is replayed."""
+        return self.recorded.end(lineage, node_id) if self.recorded is not None else None
 
     def fd_numbers(self, lineage: str) -> Numbers | None:
         """The numbers that fds of a process had when it was recorded."""
         return self.recorded.fd_numbers(lineage) if self.recorded is not None else None
 
     def recorded_fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
-        return self.recorded.fds(node_id, position, lineage) if self.recorded else []
+        return self.recorded.fds(node_id, position, lineage) if self.recorded is not None else []
 
     def recorded_offer(self, lineage: str, call: int) -> Offered | None:
         return self.recorded.offered(lineage, call) if self.recorded is not None and self.recorded.mode != "record" else None
 
     def recorded_read(self, process: Process, server: str, name: str, arguments: Mapping[str, str] | None, dry: bool) -> ServerRead | None:
         """What was read from a server where a process stands, as it was when this was recorded."""
-        return self.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry) if self.recorded else None
+        return self.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry) if self.recorded is not None else None
 
     def recorded_decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
-        return self.recorded.decision(node_id, position, lineage) if self.recorded else None
+        return self.recorded.decision(node_id, position, lineage) if self.recorded is not None else None
 
     def price(self, model: str, process: Process, usage: Usage) -> float | None:
         return self.drivers.price(model, process.program.provider, usage, self.clock.now_ns())
 
     def window(self, model: str, process: Process) -> int | None:
         """How much a model can read, in tokens: as it was when this was recorded, else as it is known now."""
-        recorded = self.recorded.window(model) if self.recorded else None
+        recorded = self.recorded.window(model) if self.recorded is not None else None
         return recorded or self.drivers.window(model, process.program.provider)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from llmproc_nb.core.address import Address, node_at, whole
 from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.branch import Branches, Prompt, RunChild, fan_out, merge, shortened
+from llmproc_nb.core.budget import UnderWay
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
@@ -66,6 +67,8 @@ class Process(Standing):
     inbox: tuple[str, ...] = ()
     counted: tuple[str, Usage] | None = None
     """The node of its last reply, and what the API counted for it."""
+    reply_id = ""
+    """The API's id of its last reply."""
 
     offered = NO_TOOLS
     _config: Config | None = None
@@ -121,6 +124,11 @@ class Process(Standing):
     def sandbox(self) -> Sandbox:
         """Where its code runs. It costs nothing before the first cell."""
         return Sandbox(self)
+
+    @cached_property
+    def under_way(self) -> UnderWay:
+        """The requests under way of it and everyone below it, where it has a limit of tokens or dollars."""
+        return UnderWay()
 
     @cached_property
     def turn(self) -> asyncio.Lock:
@@ -355,7 +363,8 @@ class Process(Standing):
 
     def request(self, config: Config, shared: Node | None = None) -> Request:
         """The next request from where the process stands."""
-        draft = Request(path=self.path, config=config, lineage=self.lineage, shared=shared)
+        after = next((one.reply_id for one in (self, *self.ancestors) if one.reply_id), "") if shared is not None else ""
+        draft = Request(path=self.path, config=config, lineage=self.lineage, shared=shared, after=after)
         return msgspec.structs.replace(draft, sibling=self.machine.next_sibling(self.lineage, draft.digest))
 
     def take_inbox(self) -> tuple[str, ...]:

@@ -31,7 +31,10 @@ class ToolWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An MCP server: a command (stdio) or a url (sse, http), and which of its tools are offered (None: none, "all", or wishes)."""
+    """An MCP server: a command (stdio) or a url (sse, http), and which of its tools are offered (None: none, "all", or wishes).
+
+    `timeout_s` is the longest silence during a call, `connect_timeout_s` how long it may take to start and list its tools; None: as usual.
+    """
 
     type: Literal["stdio", "sse", "http"] = "stdio"
     command: str | None = None
@@ -41,6 +44,8 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] = {}
     description: str = ""
     tools: Literal["all"] | tuple[ToolWish, ...] | None = None
+    timeout_s: float | None = None
+    connect_timeout_s: float | None = None
 
 
 class Preload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -80,7 +80,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     `lineage` names who asks (a process's name and its forks), `sibling` how often the same one asked the same before: together with
     the digest they find the answer in a recording, whatever the order of arrival. `shared` is the last node of the path that forks of
-    it send along as well: a mark there lets a provider's cache serve them all.
+    it send along as well: a mark there lets a provider's cache serve them all. `after` is the API's id of the reply before it: an API
+    that can say why its cache did not serve a request compares them.
     """
 
     path: tuple[Node, ...]
@@ -88,6 +89,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     lineage: str = ""
     sibling: int = 0
     shared: Node | None = None
+    after: str = ""
 
     @property
     def head(self) -> Node:
@@ -105,7 +107,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A whole answer. `raw_stop` is the provider's own word for why it ended; `detail` what it said about it (a refusal's reason)."""
+    """A whole answer. `raw_stop` is the provider's own word for why it ended; `detail` what it said about it (a refusal's reason).
+
+    `cache_miss` is the API's word for why its cache did not serve the request, where it was asked and has one.
+    """
 
     message: Message
     stop: Stop = "end_turn"
@@ -114,6 +119,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     model: str = ""
     id: str = ""
+    cache_miss: str = ""
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -139,8 +145,9 @@ class Draft:
     """Collects a reply while it streams in. A driver writes to it; whoever asked can take what is there at any moment.
 
     Keys are the provider's own block or item numbers; parts come out sorted by them. A driver sets `model`, `id`, `usage`, `stop`,
-    `raw_stop` and `detail` as it learns them, `replayed` where the words come from a recording, `requests_left` where the API says how
-    many requests it takes before it refuses one. `on_begin` is called when the first part opens: what was asked is in the provider's cache.
+    `raw_stop`, `detail` and `cache_miss` as it learns them, `replayed` where the words come from a recording, `requests_left` where the
+    API says how many requests it takes before it refuses one. `on_begin` is called when the first part opens: what was asked is in the
+    provider's cache.
     """
 
     def __init__(self, api: str, on_delta: DeltaReader | None = None, on_begin: Callable[[], None] | None = None) -> None:
@@ -151,6 +158,7 @@ class Draft:
         self.stop: Stop | None = None
         self.raw_stop: str | None = None
         self.detail: str | None = None
+        self.cache_miss = ""
         self.replayed = False
         self._blocks: dict[Any, _Block] = {}
         self.requests_left: int | None = None
@@ -214,6 +222,7 @@ class Draft:
             usage=msgspec.structs.replace(self.usage, requests=1),
             model=self.model,
             id=self.id,
+            cache_miss=self.cache_miss,
         )
 
 

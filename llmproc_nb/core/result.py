@@ -24,6 +24,7 @@ class ApiCall(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     node: str
     replayed: bool = False
+    cache_miss: str = ""
 
 
 class ToolRun(msgspec.Struct, frozen=True, kw_only=True):

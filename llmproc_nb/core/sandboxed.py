@@ -10,11 +10,13 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError
+from llmproc_nb.core.call import Interrupted
+from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.sandbox import Look, Output, OutputReader, Ran
 from llmproc_nb.core.state import root_of
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.tool import Place
 
-MOST_LOGGED = 1 << 20
-"""Bytes of what came from outside that go into the log."""
+MOST_LOGGED, MOST_TAKEN = 1 << 20, 1 << 24
+"""Bytes of what came from outside, and of one thing that was taken out, that go into the log."""
 DIED = "The next cell goes on with the state before it."
 
 
@@ -48,7 +50,7 @@ class Sandbox(Waking):
     def put(self, **variables: Any) -> None:
         """Set variables: frames go through Arrow, everything else must be plain data. Raises ToolError."""
         packed = {name: self.process.machine.drivers.packed(value, name) for name, value in variables.items()}
-        self._wait(self._give(packed))
+        self._wait(self._give(packed, _digest(packed)))
 
     def get(self, name: str) -> Any:
         """The value of a variable: a frame, or plain data. Raises ToolError."""
@@ -56,7 +58,8 @@ class Sandbox(Waking):
 
     def write_file(self, path: str, data: bytes | str) -> None:
         """Write a file of the working folder, by its path in there. Raises ToolError."""
-        self._wait(self._give({FILE + path: data.encode() if isinstance(data, str) else data}))
+        given = {FILE + path: data.encode() if isinstance(data, str) else data}
+        self._wait(self._give(given, _digest(given)))
 
     def read_file(self, path: str) -> bytes:
         """A file of the working folder, by its path in there. Raises ToolError."""
@@ -77,7 +80,10 @@ class Sandbox(Waking):
 
     def to_notebook(self, path: str) -> None:
         """Write the cells with their outputs as a notebook that runs on its own. What came from outside is in it, where it is not much."""
-        began = self.family.began
+        began = self.family.began.get(self.family.start_of(self._here()), {})
+        if not began:
+            with suppress(LlmprocError):  # there may be no notebook, or no such variable in it
+                began = self._variables_now()
         first = CodeRan(seq=0, time_ns=0, pid=self.process.pid, node="", put=tuple(began), outputs=_logged(began))
         names = (*(() if began else self.rules.variables), *self.rules.files)
         self.process.machine.drivers.notebook((first, *self.cells) if began else self.cells, path, names)
@@ -100,7 +106,18 @@ class Sandbox(Waking):
             self._write(recorded, code, before.seq if before is not None else None, None, replayed=True)
             return recorded_ran(recorded)
         async with self._turn():
-            shell, cell = await self._ready(place)
+            owner = self._owner()
+            owner._bringing = ready = asyncio.ensure_future(self._ready(place))
+            try:
+                shell, cell = await ready
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                return Ran(status="interrupted", notes=("The code was stopped before it began.",))
+            finally:
+                owner._bringing = None
+            running: asyncio.Task[Ran]
             running, stopped = asyncio.create_task(shell.run(code, timeout_s=timeout_s, on_output=on_output)), False
             while not running.done():
                 try:
@@ -110,7 +127,6 @@ class Sandbox(Waking):
                     await shell.interrupt()
             ran = running.result()
             status = ran.status if shell.alive else "died"
-            owner = self._owner()
             notes, owner._unsaid = (*owner._unsaid, *ran.notes, *((DIED,) if status == "died" else ())), ()
             ran = msgspec.structs.replace(ran, status=status, notes=notes)
             await self._ran(self._write(ran, code, cell.seq if cell else None, place), shell)
@@ -129,12 +145,12 @@ class Sandbox(Waking):
         process = self.process
         return process.machine.log.write(CodeRan, pid=process.pid, cell=process.machine.current_cell(), node=process.head.id, **told)
 
-    async def _give(self, given: Mapping[str, Any]) -> None:
-        code = f"# set from the notebook: {', '.join(given)}"
+    async def _give(self, given: Mapping[str, Any], digest: str) -> None:
+        code = f"# set from the notebook: {', '.join(given)} ({digest})"  # another value is no answer of a recording
         if self._recorded(code) is not None:
             cell = self._here()
             event = self._write(Ran(status="ok"), code, cell.seq if cell else None, None, put=tuple(given), replayed=True)
-            self.family.given[event.seq] = given
+            self.family.keep_given(event.seq, given)
             return
         async with self._turn():
             shell, cell = await self._ready()
@@ -146,7 +162,7 @@ class Sandbox(Waking):
                 if not whole:  # some of it may be there, of which the log knows nothing
                     await self._owner()._drop()
             event = self._write(Ran(status="ok", outputs=_logged(given)), code, cell.seq if cell else None, None, put=tuple(given))
-            self.family.given[event.seq] = given
+            self.family.keep_given(event.seq, given)
             await self._ran(event, shell)
 
     async def _take(self, name: str) -> Any:
@@ -156,42 +172,67 @@ class Sandbox(Waking):
         if recorded is not None:
             cell = self._here()
             self._write(recorded, code, cell.seq if cell else None, None, took=name, replayed=True)
-            return value_of(recorded.outputs[0]) if recorded.outputs else None
+            if not recorded.outputs:
+                raise ToolError(
+                    f"{name} was too much for the recording", place=self.process.name, right="in mode auto, record or live it is there"
+                )
+            return value_of(recorded.outputs[0])
         async with self._turn():
             shell, cell = await self._ready()
             file = name.startswith(FILE)
             value = await (shell.read_file(name.removeprefix(FILE)) if file else shell.get(name))
-            outputs = (Output(kind="execute_result", data=_data(value)),)
+            small = len(value) <= MOST_TAKEN if isinstance(value, bytes) else True
+            outputs = (Output(kind="execute_result", data=_data(value)),) if small else ()
             self._write(Ran(status="ok", outputs=outputs), code, cell.seq if cell else None, None, took=name)
             return value
 
     async def _look(self) -> Look:
-        if self._here() is None and not self.live:
+        """What there is; it is written down as something that was taken out, so that a replay can show it."""
+        cell, code = self._here(), "# looked at from the notebook"
+        after = cell.seq if cell is not None else None
+        if cell is None and not self.live:
             return Look()
+        recorded = self._recorded(code)
+        if recorded is not None:
+            self._write(recorded, code, after, None, took=recorded.took, replayed=True)
+            return msgspec.convert(value_of(recorded.outputs[0]), Look)
         async with self._turn():
             shell, _ = await self._ready()
-            return await shell.look()
+            found = await shell.look()
+            outputs = (Output(kind="execute_result", data=_data(msgspec.to_builtins(found))),)
+            self._write(Ran(status="ok", outputs=outputs), code, after, None, took="what there is")
+            return found
 
     async def _restart(self) -> None:
         async with self._turn():
+            self._variables_now()  # before anything is given up: one may be gone
             await self._owner()._drop()
             event = self._write(Ran(status="ok", notes=("started again with nothing",)), "", None, None)
             self.family.catch_up()
             self._owner()._state = event.seq
-            self._owner()._shell = await self._owner()._fresh()
+            self._owner()._shell = await self._owner()._fresh(event.seq)
 
     def _recorded(self, code: str) -> CodeRan | None:
-        """What a recording says of a person's cell. Raises ToolError where it knows nothing of it and must not run it."""
-        recorded = self.process.machine.recorded
-        return None if recorded is None or recorded.mode == "record" else recorded.code(self.process.lineage, self.process.head.id, code)
+        """What a recording says of a person's cell. Raises ReplayMiss where it knows nothing of it and must not run it.
+
+        After a cell that it did not know, which ran, the state is another one: then it has no answers any more.
+        """
+        recorded, here = self.process.machine.recorded, self._here()
+        if recorded is None or recorded.mode == "record" or (recorded.mode == "auto" and here is not None and not here.replayed):
+            return None
+        return recorded.code(self.process.lineage, self.process.head.id, code)
 
     def _wait(self, coroutine: Any) -> Any:
+        """What a coroutine on the owner loop gives. An interrupt stops it, and is told in one line."""
         owner = self.process.machine.owner
         if owner.is_here():
             coroutine.close()
             found = "waiting for a sandbox here would never end"
             raise CallStateError(found, place=self.process.name, right="async code has `await process.sandbox.run_async(code)`")
-        return owner.wait(coroutine)
+        try:
+            return owner.wait(coroutine)
+        except KeyboardInterrupt:
+            raise Interrupted(f"the code in {self.process.name}'s sandbox") from None
 
     def __repr__(self) -> str:
         cells = len(self.cells)
@@ -207,6 +248,15 @@ def _logged(given: Mapping[str, Any]) -> tuple[Output, ...]:
     """What came from outside as outputs by name, so that it is there when the cells are run again; nothing where it is much."""
     made = tuple(Output(kind="display_data", name=name, data=_data(value)) for name, value in given.items())
     return made if len(msgspec.json.encode(made)) <= MOST_LOGGED else ()
+
+
+def _digest(given: Mapping[str, Any]) -> str:
+    """A few characters that tell values apart."""
+    made = blake2b(digest_size=4)
+    for name, value in given.items():
+        made.update(name.encode())
+        made.update(value if isinstance(value, bytes) else msgspec.json.encode(value))
+    return made.hexdigest()
 
 
 def recorded_ran(event: CodeRan) -> Ran:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.program import Program
 
 T = TypeVar("T")
+KNOWN_S = 0.5
 ABSENT = "the servers are not there while a recording is replayed"
 
 
@@ -37,11 +39,17 @@ class ServerDoor(Protocol):
 
     async def resources(self, server: str) -> tuple[Any, ...]: ...
 
-    async def read(self, server: str, resource: str) -> ResultParts: ...
+    async def read(self, server: str, resource: str) -> ResultParts:
+        """What is in a resource, or what a prompt of that name says without arguments."""
+        ...
 
     async def prompts(self, server: str) -> tuple[Any, ...]: ...
 
     async def prompt(self, server: str, name: str, arguments: Mapping[str, str] | None = None) -> tuple[Message, ...]: ...
+
+    async def known(self, server: str) -> tuple[Any, ...]:
+        """The resources and prompts of a server, as far as they are known without starting it."""
+        ...
 
     def rest(self) -> None:
         """End them until something is asked of them again. Called on the owner loop, for a process that is done for now."""
@@ -111,7 +119,10 @@ class Servers:
         return self._ask("resources", server)  # type: ignore[no-any-return]
 
     def read(self, server: str, resource: str, *, dry: bool = False) -> ResultParts:
-        """What is in a resource, by its uri or its name; `dry`: for a look, which is not written down. Raises PromptError."""
+        """What is in a resource, by its uri or its name, or what a prompt of that name says. Raises PromptError.
+
+        `dry`: for a look, which is not written down.
+        """
         (message,) = self._read(server, resource, None, lambda: (user(self._ask("read", server, resource)),), dry=dry)
         return message.parts  # type: ignore[return-value]  # they were put there as these parts
 
@@ -119,7 +130,16 @@ class Servers:
         """The prompts of a server."""
         return self._ask("prompts", server)  # type: ignore[no-any-return]
 
-    def prompt(self, server: str, name: str, **arguments: Any) -> tuple[Message, ...]:
+    def known(self, server: str) -> tuple[Any, ...]:
+        """The resources and prompts of a server, as far as they are known now: nothing is started to tell, nor waited for long."""
+        door = self.door
+        if door is None:
+            return ()
+        with suppress(PromptError, TimeoutError):
+            return self._connection.machine.owner.wait(door.known(server), KNOWN_S)
+        return ()
+
+    def prompt(self, server: str, name: str, /, **arguments: Any) -> tuple[Message, ...]:
         """The messages of a prompt. Raises PromptError where there is none, or an argument is missing."""
         given = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
         return self._read(server, name, given, lambda: self._ask("prompt", server, name, given))

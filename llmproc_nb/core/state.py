@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from llmproc_nb.core.waking import Waking
 
 
+MOST_GIVEN = 1 << 28
+"""Bytes of frames and files that came from outside and are kept in memory."""
+
+
 class Reach(msgspec.Struct, frozen=True):
     """Which cells of a process count for one below it: those before event `before`, above the node where that one began, and on it.
 
@@ -38,8 +42,8 @@ class Family:
         self.machine, self.root, self.rules = machine, root, root.program.sandbox or SandboxRules()
         self.cells: dict[int, CodeRan] = {}
         self.given: dict[int, Mapping[str, Any]] = {}
-        self.began: Mapping[str, Any] = {}
-        """The variables of the notebook that its latest fresh session began with."""
+        self.began: dict[int, Mapping[str, Any]] = {}
+        """The variables of the notebook that sessions began with, by the seq of the restart they follow, 0 before the first one."""
         self.checkpoints: dict[int, Checkpoint] = {}
         self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}
@@ -70,7 +74,13 @@ class Family:
     def latest(self) -> CodeRan | None:
         """The cell whose state the one session has that all share."""
         self.catch_up()
-        return self._state_of(next(reversed(self.cells.values()))) if self.cells else None
+        found = next((event for event in reversed(self.cells.values()) if self._is_own(event.pid)), None)
+        return self._state_of(found) if found is not None else None
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether a process is of this family."""
+        process = self.machine.processes.get(pid)
+        return process is not None and root_of(process) is self.root
 
     def _state_of(self, event: CodeRan) -> CodeRan | None:
         """The cell whose state there is after an event: the one before it where it died, or only looked."""
@@ -112,6 +122,19 @@ class Family:
             yield cell
             cell = self.cells.get(cell.after or 0)
 
+    def keep_given(self, seq: int, given: Mapping[str, Any]) -> None:
+        """Keep what came from outside with a cell, to give it again; of very much only the latest."""
+        self.given[seq] = given
+        sizes = {one: sum(len(value) if isinstance(value, bytes) else 0 for value in values.values()) for one, values in self.given.items()}
+        for one in tuple(self.given)[:-1]:
+            if sum(sizes[left] for left in self.given) > MOST_GIVEN:
+                del self.given[one]
+
+    def start_of(self, cell: CodeRan | None) -> int:
+        """The seq of the restart that a cell's state goes back to; 0 where there was none."""
+        *_, first = (None, *self.chain(cell))
+        return first.seq if first is not None and not first.code and not first.put else 0
+
     async def add(self, cell: CodeRan, checkpoint: Checkpoint) -> None:
         """Have a checkpoint of the state after a cell; those that were not used for the longest time give way."""
         self.checkpoints[cell.seq] = checkpoint
@@ -130,6 +153,8 @@ class Family:
     async def close(self) -> None:
         """End all sessions of the family."""
         self.checkpoints.clear()
+        self.given.clear()
+        self.began.clear()
         if self._door is not None:
             await self._door.close()
             self._door = None

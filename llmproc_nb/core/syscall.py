@@ -6,16 +6,18 @@ goto, fork, spawn, wait, send, kill, read_fd, fd_to_file, run_python, write_stde
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core import message as messages
 from llmproc_nb.core import reading
 from llmproc_nb.core.address import known, node_at
-from llmproc_nb.core.branch import Branch, Branches, run_all
+from llmproc_nb.core.branch import Branch, Branches, run_all, said_since
 from llmproc_nb.core.call import Call
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ToolError
 from llmproc_nb.core.event import Warned
@@ -25,9 +27,10 @@ from llmproc_nb.core.message import Message, Text, ToolResult
 from llmproc_nb.core.output import Shown, is_long, plain, shown
 from llmproc_nb.core.program import FdRules
 from llmproc_nb.core.provider import Delta
+from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.server import rest_servers
-from llmproc_nb.core.tool import Place, Tool, Toolset
+from llmproc_nb.core.tool import CutShort, Place, Tool, Toolset
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
     from llmproc_nb.core.program import Program
 
+SETTLE_S = 0.15
+"""How long a stopped system call waits for its children: less than a stopped tool may take to end."""
 LEFT_TO_PARENT = "not run here: this call is left to the parent process"
 PROCESS = {"process": "process"}
 
@@ -70,7 +75,7 @@ def went_back(position: str, message: str, left: int) -> Message:
 
 
 async def fork(process: Process, place: Place, prompts: list[str]) -> str:
-    """The answers of one child per prompt, as JSON in the order of the prompts."""
+    """The answers of one child per prompt, as JSON in the order of the prompts; when cut short, as far as the children have come."""
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ToolError("a prompt is empty" if prompts else "there are no prompts", right="each child needs something to do")
     children = process.machine.fork_many(process, place.node, names=[None] * len(prompts), by_model=True)
@@ -84,7 +89,11 @@ async def fork(process: Process, place: Place, prompts: list[str]) -> str:
     if fault is not None:
         raise fault
     branches = run_all(process, children, prompts, place.node)
-    await branches
+    try:
+        await branches
+    except asyncio.CancelledError:
+        await _settled(branches.future)
+        raise CutShort(_told(process, branches)) from None
     return _told(process, branches)
 
 
@@ -104,12 +113,14 @@ def _told(process: Process, branches: Branches) -> str:
 
 def _answer_of(process: Process, number: int, branch: Branch) -> dict[str, Any]:
     """One child's answer, with its fds under numbers of the parent."""
-    told: dict[str, Any] = {"id": number, "process": branch.process.name, "message": branch.text or "(no text)"}
+    ended = branch.call.done()
+    text = branch.text if ended else said_since(branch.process)
+    told: dict[str, Any] = {"id": number, "process": branch.process.name, "message": text or "(no text)"}
     if isinstance(branch.error, LlmprocError):
-        told |= {"error": True, "message": branch.error.for_model(), **({"said_until_then": branch.text} if branch.text else {})}
+        told |= {"error": True, "message": branch.error.for_model(), **({"said_until_then": text} if text else {})}
     elif branch.stop_reason != "end_turn":
-        told["stopped"] = branch.stop_reason
-    fds = {fd.name: _here(process, branch.process, fd) for fd in branch.process.own_fds() if _names(branch.text, fd)}
+        told["stopped"] = branch.stop_reason if ended else "interrupted"
+    fds = {fd.name: _here(process, branch.process, fd) for fd in branch.process.own_fds() if _names(text, fd)}
     return {**told, **({"fds": {f"{branch.process.name} {old}": new for old, new in fds.items()}} if fds else {})}
 
 
@@ -146,7 +157,25 @@ async def _answer(process: Process, child: Process, call: Call, *, last: bool) -
     """The answer of a child. After the `last` one its model can ask for, its servers rest; the child stays, for whoever looks at it."""
     if last and child.origin == "spawn":
         call.when_done(lambda _: rest_servers(child))
-    result = await call
+    try:
+        result = await call
+    except asyncio.CancelledError:
+        await _settled(call.future)
+        if not call.done() or call.exception() is not None:
+            raise
+        raise CutShort(_answer_in_words(process, child, call.result())) from None
+    return _answer_in_words(process, child, result)
+
+
+async def _settled(future: Future[Any]) -> None:
+    """Give children that were stopped the time to write down what they have."""
+    done = asyncio.wrap_future(future)
+    done.add_done_callback(lambda left: left.cancelled() or left.exception())  # heard: or asyncio complains to the person
+    await asyncio.wait({done}, timeout=SETTLE_S)
+
+
+def _answer_in_words(process: Process, child: Process, result: RunResult) -> str:
+    """What a child said, how it ended where that was not by itself, and its fds under numbers of the parent."""
     taken = {fd.name: _here(process, child, fd) for fd in child.own_fds() if _names(result.text, fd)}
     fds = f"\n[{'; '.join(f'{old} of {child.name} is your {new}' for old, new in taken.items())}]" if taken else ""
     if result.stop_reason == "end_turn" and result.text:

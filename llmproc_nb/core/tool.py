@@ -17,6 +17,10 @@ Access: TypeAlias = Literal["read", "write", "admin"]
 ResultParts: TypeAlias = tuple[Text | Image | Document, ...]
 
 
+class CutShort(Exception):
+    """A tool was stopped while it ran, and this is what it has to give all the same: what a model is told of it."""
+
+
 class Paged(msgspec.Struct, frozen=True, kw_only=True):
     """A table that a tool returned: what is `said` of it at once, and all its rows as text, in pieces, `page_lines` lines a page.
 

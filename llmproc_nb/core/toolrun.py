@@ -8,6 +8,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_
 from llmproc_nb.core.result import ToolRun
 from llmproc_nb.core.sandboxed import note_recorded, recorded_ran
 from llmproc_nb.core.syscall import read_fd, run_python
-from llmproc_nb.core.tool import Paged, Place, ResultParts, Tool, read_arguments, result_parts
+from llmproc_nb.core.tool import CutShort, Paged, Place, ResultParts, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -37,7 +38,12 @@ GRACE_S = 0.2
 
 CUT_OFF = "not run: the reply was cut off before this call was complete"
 NOT_RUN = "not run: the call was interrupted before this tool started"
+MAIN_BUSY = "not run: another tool held the notebook's main thread until the time of this one was over"
 UNKNOWN = "interrupted while the tool ran: whether it took effect is unknown"
+
+
+class NotBegun(Exception):
+    """A function was given up while it waited for the main thread."""
 
 
 async def run_tools(run: Run, node: Node) -> tuple[list[ToolRun], list[int], bool]:
@@ -97,6 +103,12 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
             deadline = asyncio.timeout(tool.timeout_s)
             async with deadline:
                 value = await _invoke(run, tool, ready.checked, place)
+            cut = run.machine.recorded_cut(node.id, position, run.process.lineage) if tool.kind == "syscall" else None
+            if cut is not None:  # what it had begun has come as far again by now
+                open_recorded(run.process, node, position)
+                return _answer(
+                    run, node, position, call, cut.result.content, cut.outcome, cut.duration_s, arguments=arguments, replayed=True
+                )
             parts, outcome = await _shown(run, value, f"tool_result {call.name}", place), "ran"
             parts = (*ready.note, *parts)
             if tool.function is not read_fd:  # what was asked for page by page stays as it is
@@ -104,6 +116,10 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     except asyncio.CancelledError:
         parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
         parts = (*_until_then(run, node, position), *parts)
+    except NotBegun:
+        parts, outcome = (Text(text=MAIN_BUSY if deadline.expired() else NOT_RUN),), "refused"
+    except CutShort as cut_short:
+        parts, outcome = (Text(text=clean(str(cut_short))),), "interrupted"
     except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
     except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
@@ -231,10 +247,20 @@ async def _invoke(run: Run, tool: Tool, arguments: dict[str, Any], place: Place)
     if inspect.iscoroutinefunction(inspect.unwrap(tool.function)) or inspect.iscoroutinefunction(getattr(tool.function, "__call__", None)):  # noqa: B004
         return await _released(function)
     if tool.where == "main" and run.on_main is not None:
-        value = await asyncio.wrap_future(run.on_main(function))
+        value = await _on_main(run.on_main(function))
     else:
         value = await run.machine.owner.workers.run(function)
     return await value if inspect.isawaitable(value) else value
+
+
+async def _on_main(future: Future[Any]) -> Any:
+    """What a function gives that runs on the main thread. Raises NotBegun where it was given up before it could run there."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if future.cancelled():
+            raise NotBegun from None
+        raise
 
 
 async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
@@ -269,6 +295,17 @@ async def _released(function: Callable[[], Awaitable[Any]]) -> Any:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        await asyncio.wait({task}, timeout=GRACE_S)
+        await _grace(task)
         task.add_done_callback(lambda left: left.cancelled() or left.exception())
+        if task.done() and not task.cancelled() and isinstance(cut := task.exception(), CutShort):
+            raise cut from None
         raise
+
+
+async def _grace(task: asyncio.Task[Any]) -> None:
+    """Give a cancelled task a little time to end; a second wish to stop shortens nothing of it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + GRACE_S
+    while not task.done() and (left_s := end - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=left_s)

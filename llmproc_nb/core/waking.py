@@ -6,8 +6,9 @@ Here: the base of Sandbox. Not here: which state belongs to a place (state), wha
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FILE, BYTES = "./", "application/octet-stream"
 STOPPED = ("timed_out", "interrupted")
+LINE_CHARS = 60
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 ABSENT = "the cell is not in the recording, and no code runs while one answers"
 
 
@@ -34,6 +37,7 @@ class Waking:
         self._shell: Shell | None = None
         self._state: int | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._bringing: asyncio.Future[tuple[Shell, CodeRan | None]] | None = None
         self._one = asyncio.Lock()
         self._unsaid: tuple[str, ...] = ()
         """What is to be said of how the state was had, with the next cell."""
@@ -53,10 +57,12 @@ class Waking:
         return self._owner()._one.locked()
 
     async def stop(self) -> None:
-        """Interrupt the code that runs; whoever runs it gets what it gave until then."""
-        shell = self._owner()._shell
-        if shell is not None and self.busy:
-            await shell.interrupt()
+        """Interrupt the code that runs; whoever runs it gets what it gave until then. Where its session is still made, it will not run."""
+        owner = self._owner()
+        if owner._bringing is not None:
+            owner._bringing.cancel()
+        elif owner._shell is not None and self.busy:
+            await owner._shell.interrupt()
 
     async def close(self) -> None:
         """End the session of this process; its states stay as far as there are checkpoints or cells to run again."""
@@ -109,10 +115,10 @@ class Waking:
                     del self.family.checkpoints[one.seq]
                 await checkpoint.close()
             todo.insert(0, one)
-        shell, skipped, whole = shell or await self._fresh(), 0, False
+        shell, whole, found = shell or await self._fresh(self.family.start_of(cell)), False, dict[int, str]()
         try:
             for one in todo:
-                skipped += not await self._again(shell, one)
+                found[one.seq] = await self._again(shell, one)
             whole = shell.alive
         finally:
             if not whole:
@@ -120,9 +126,7 @@ class Waking:
         if not whole:
             step = "%sandbox restart begins again with nothing; a goto leads to an earlier state."
             raise ToolError("the session ended when its earlier cells were run again", place=self.process.name, step=step)
-        made = f"the state was made again by running {len(todo) - skipped} earlier cell{'' if len(todo) - skipped == 1 else 's'}"
-        left_out = "; what was stopped half way then, or came from outside and is gone, is missing" if skipped else ""
-        return shell, (f"{made}{left_out}",) if todo else ()
+        return shell, (_told_again(todo, found),) if todo else ()
 
     async def _checkpoint(self, cell: CodeRan) -> Checkpoint | None:
         """A checkpoint of the state after a cell, made from a session that has just this state where there is none."""
@@ -140,23 +144,32 @@ class Waking:
                     await other._keep(cell, other._shell)
         return self.family.checkpoints.get(cell.seq)
 
-    async def _fresh(self) -> Shell:
+    async def _fresh(self, start: int) -> Shell:
+        """A session with nothing but the program's files, and the variables that the first one had which began at that restart."""
+        if self.rules.variables and start not in self.family.began:
+            self.family.began[start] = self._variables_now()
         shell = await self.family.door.start()
         if self.rules.variables:
-            given = self.process.machine.find_variables(self.rules.variables)
-            self.family.began = {name: self.process.machine.drivers.packed(value, name) for name, value in given.items()}
-            await shell.put(self.family.began)
+            await shell.put(self.family.began[start])
         return shell
 
-    async def _again(self, shell: Shell, cell: CodeRan) -> bool:
-        """Have the effect of an earlier cell once more; whether it could be had."""
+    def _variables_now(self) -> dict[str, Any]:
+        """The program's variables as they are in the notebook now. Raises PersonError where one is not there."""
+        found = self.process.machine.find_variables(self.rules.variables) if self.rules.variables else {}
+        return {name: self.process.machine.drivers.packed(value, name) for name, value in found.items()}
+
+    async def _again(self, shell: Shell, cell: CodeRan) -> str:
+        """Have the effect of an earlier cell once more; gives what is other than it was the first time, if anything."""
         if cell.put:
             given = self.family.given.get(cell.seq) or {output.name: value_of(output) for output in cell.outputs}
             await put(shell, given)
-            return bool(given)
-        if cell.code and cell.status not in STOPPED:
-            await shell.run(cell.code, timeout_s=self.rules.timeout_s)
-        return cell.status not in STOPPED
+            return "" if given else MISSING
+        if cell.status in STOPPED:
+            return LEFT_OUT
+        if not cell.code:
+            return ""
+        ran = await shell.run(cell.code, timeout_s=max(self.rules.timeout_s, 3 * cell.duration_s))
+        return "" if ran.status == cell.status and _said(ran.outputs) == _said(cell.outputs) else OTHER
 
     async def _ran(self, cell: CodeRan, shell: Shell) -> None:
         """Take note of a cell that ran, and have a checkpoint made of what it left, while nobody waits for it."""
@@ -185,6 +198,35 @@ class Waking:
 def value_of(output: Output) -> Any:
     """A value that came from outside, or was taken out, from the output that kept it."""
     return b64decode(output.data[BYTES]) if BYTES in output.data else output.data.get("application/json")
+
+
+LEFT_OUT, MISSING, OTHER = "left out: it was stopped half way then", "missing: it came from outside", "gave something else than then"
+
+
+def _told_again(cells: list[CodeRan], found: Mapping[int, str]) -> str:
+    """What is to be said where cells were run again: how many, and what is other than it was."""
+    count = sum(bool(cell.code or cell.put) and found[cell.seq] not in (LEFT_OUT, MISSING) for cell in cells)
+    made = f"the state was made again by running {count} earlier cell{'' if count == 1 else 's'}"
+    for what in (OTHER, LEFT_OUT, MISSING):
+        names = [_line(cell) for cell in cells if found[cell.seq] == what]
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            made += f"; {names[0]}{more} {what}"
+    return made
+
+
+def _line(cell: CodeRan) -> str:
+    """A cell by what was set, or its first line."""
+    if cell.put:
+        return ", ".join(name.removeprefix(FILE) for name in cell.put)
+    line = next((line for line in cell.code.strip().splitlines() if line.strip()), "")
+    return f"`{line if len(line) <= LINE_CHARS else line[: LINE_CHARS - 1] + '…'}`"
+
+
+def _said(outputs: Sequence[Output]) -> list[str]:
+    """What a cell told, for comparison: addresses differ each time."""
+    words = (f"{one.name}: {one.text}" if one.kind == "error" else one.words for one in outputs)
+    return [_ADDRESS.sub("0x", text) for text in words]
 
 
 async def put(shell: Shell, given: Mapping[str, Any]) -> None:

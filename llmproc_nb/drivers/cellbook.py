@@ -16,14 +16,21 @@ from llmproc_nb.core.waking import FILE, value_of
 
 LINE_CHARS = 120
 NUMPY = b"\x93NUMPY"
+OWN = "llmproc"
 STOPPED = ("timed_out", "interrupted")
 GIVEN = "`{names}` came from outside of the sandbox here. To run this notebook on its own, set {it} first."
 
 
 def write(cells: Sequence[CodeRan], path: Path, given: Sequence[str] = ()) -> None:
-    """Write the notebook; `given` are variables and files that it began with. Raises PersonError where it cannot be written."""
+    """Write the notebook; `given` are variables and files that it began with. Raises PersonError where it cannot be written.
+
+    A file is overwritten only if it is such a notebook.
+    """
     import nbformat
 
+    if path.exists() and not _is_own(path):
+        found = f"there is another file {path.name} already"
+        raise PersonError(found, place="to_notebook", right="only what it wrote itself is overwritten", step="Choose another name.")
     book = notebook(cells, given)
     try:
         nbformat.write(book, path)
@@ -31,11 +38,22 @@ def write(cells: Sequence[CodeRan], path: Path, given: Sequence[str] = ()) -> No
         raise PersonError(f"{path.name} cannot be written: {error.strerror or error}", place="to_notebook") from None
 
 
+def _is_own(path: Path) -> bool:
+    import nbformat
+
+    try:
+        return OWN in nbformat.read(path, 4).metadata
+    except Exception:  # whatever nbformat finds wrong: it is no such notebook
+        return False
+
+
 def notebook(cells: Iterable[CodeRan], given: Sequence[str] = ()) -> Any:
     """The notebook of these cells, oldest first."""
     from nbformat import v4
 
-    book = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    book = v4.new_notebook(
+        metadata={OWN: {"cells": "of a sandbox"}, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     if given:
         book.cells.append(_given(given))
     count = 0

@@ -49,7 +49,8 @@ class AgentCells:
 
     async def run(self, line: str, body: str) -> Any:
         """An outermost `%%agent` cell: the kernel's loop stays free while it waits. Gives a dry run, or nothing: the turn is on display."""
-        from llmproc_nb.notebook.live import MainLoopTools, interrupts_raise, wait_in_cell
+        from llmproc_nb.notebook.live import interrupts_raise, wait_in_cell
+        from llmproc_nb.notebook.maintools import MainLoopTools
 
         tools = MainLoopTools(asyncio.get_running_loop())
         with interrupts_raise():
@@ -62,7 +63,7 @@ class AgentCells:
 
     def run_nested(self, line: str, body: str) -> Any:
         """`%%agent` under another magic, in a loop or a function: the main thread waits."""
-        from llmproc_nb.notebook.live import WaitingTools
+        from llmproc_nb.notebook.maintools import WaitingTools
 
         tools = WaitingTools()
         made = self.start(line, body, tools)

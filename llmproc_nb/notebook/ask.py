@@ -22,7 +22,7 @@ from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.visible import visible
 from llmproc_nb.drivers import spoken
 from llmproc_nb.notebook.fragment import code_html, frame_html, line_html
-from llmproc_nb.notebook.live import MainLoopTools
+from llmproc_nb.notebook.maintools import MainLoopTools
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

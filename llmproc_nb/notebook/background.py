@@ -23,7 +23,7 @@ class Background:
 
     def wait(self, names: list[str]) -> list[RunResult]:
         """Wait for the calls of these processes (all, where none is named). An interrupt stops them."""
-        from llmproc_nb.notebook.live import WaitingTools
+        from llmproc_nb.notebook.maintools import WaitingTools
 
         for process in map(self._notebook.process, names):  # also what a model began, or Python
             known = self._calls.setdefault(process.pid, [])

@@ -101,6 +101,9 @@ def _cache_words(branches: Branches, shared: Node) -> str:
     asked = sum(branch.usage.input_tokens for branch in branches)
     if read:
         return f"{read:,} of {asked:,} input tokens were read from the provider's cache"
+    why = dict.fromkeys(call.cache_miss for branch in branches if branch.result is not None for call in branch.result.api_calls)
+    if words := ", ".join(word.replace("_", " ") for word in why if word):
+        return f"nothing was read from a cache; the API says why: {words}"
     if not is_cached_length(shared):
         return "their common path is too short to be cached"
     if len({branch.process.config.id for branch in branches}) == len(branches) > 1:

@@ -30,6 +30,7 @@ from llmproc_nb.notebook.offer import (
     files,
     model_names,
     programs,
+    readable,
     tool_names,
     turns_back,
 )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 PROCESSES = frozenset(("name", "names", "process", "processes", "child", "left", "right", "by"))
 _LINE = re.compile(r"\s*(?P<marks>%%?)(?P<magic>[A-Za-z_]\w*)\s")
 _AT_NAME = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
+_AT_SERVER = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<server>[^\W\d][\w-]*):(?P<name>\S*)$")
 _CHAIN = re.compile(r"(?<![\w.\])])(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 
 
@@ -189,9 +191,18 @@ def _bare(parser: argparse.ArgumentParser | None, words: list[str]) -> list[str]
     return made
 
 
-def complete_body(before: str, namespace: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The reference that is being typed at the end of a text, without its `@` or `{{`, and the names that fit; nothing elsewhere."""
-    found = _AT_NAME.search(before.rpartition("\n")[2])
+def complete_body(
+    before: str, namespace: Mapping[str, Any], readable_of: Callable[[str], list[str]] = lambda server: []
+) -> tuple[str, list[str]]:
+    """The reference that is being typed at the end of a text, without its `@` or `{{`, and the names that fit; nothing elsewhere.
+
+    `readable_of` gives what there is behind `@server:`.
+    """
+    line = before.rpartition("\n")[2]
+    behind = _AT_SERVER.search(line)
+    if behind is not None:
+        return behind["name"], sorted(one for one in readable_of(behind["server"]) if one.startswith(behind["name"]))
+    found = _AT_NAME.search(line)
     if found is None:
         opened = before.rfind("{{")
         if opened < 0 or "}}" in before[opened:]:
@@ -200,6 +211,17 @@ def complete_body(before: str, namespace: Mapping[str, Any]) -> tuple[str, list[
     if found is None:
         return "", []
     return found["path"], _names(found["path"], namespace)
+
+
+def _readable(line: str, server: str, known: Known) -> list[str]:
+    """What can be read of a server, as far as it is known: to a process that the cell's line names, else to any."""
+    for name in (*(word for word in line.split() if word in known.processes), *known.processes):
+        process = known.of_process(name)
+        if process is not None and process.servers is not None and server in process.servers.names:
+            found = readable(process.servers.known(server))
+            if found:
+                return list(found)
+    return []
 
 
 def _names(path: str, namespace: Mapping[str, Any]) -> list[str]:
@@ -230,7 +252,7 @@ def install(ip: InteractiveShell, known: Callable[[], Known]) -> Callable[[], No
         before = line[: asked.cursor_position]
         if asked.cursor_line and lines[0].lstrip().startswith(("%%agent", "%%fork")):
             text = "\n".join([*lines[1 : asked.cursor_line], before])
-            return result(*complete_body(text, shown_names(ip)))
+            return result(*complete_body(text, shown_names(ip), lambda server: _readable(lines[0], server, known())))
         if before.lstrip().startswith("%"):
             return result(*complete_word(line, asked.cursor_position, known()))
         return result("", [])

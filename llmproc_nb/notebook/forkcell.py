@@ -76,7 +76,8 @@ class ForkCells:
 
     async def run(self, line: str, body: str) -> None:
         """A `%%fork` cell at the top: the kernel's loop stays free while the children answer."""
-        from llmproc_nb.notebook.live import MainLoopTools, interrupts_raise, wait_in_cell
+        from llmproc_nb.notebook.live import interrupts_raise, wait_in_cell
+        from llmproc_nb.notebook.maintools import MainLoopTools
 
         tools = MainLoopTools(asyncio.get_running_loop())
         with interrupts_raise():
@@ -89,7 +90,7 @@ class ForkCells:
 
     def run_nested(self, line: str, body: str) -> None:
         """`%%fork` under another magic, in a loop or a function: the main thread waits."""
-        from llmproc_nb.notebook.live import WaitingTools
+        from llmproc_nb.notebook.maintools import WaitingTools
 
         tools = WaitingTools()
         branches, view = self._start(self.read_flags(line), body, tools)

@@ -1,18 +1,16 @@
-"""A call in its cell: one display that fills while the call runs, tools on the notebook's main thread, interrupts that act at once.
+"""A call in its cell: one display that fills while the call runs, interrupts that act at once.
 
-Here: display handles, throttling, waiting. Not here: what a turn looks like (view) and what a cell asks for (magics).
+Here: display handles, throttling, waiting. Not here: what a turn looks like (view), tools on the main thread (maintools).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,15 +19,14 @@ from IPython.display import DisplayHandle
 from llmproc_nb.core.call import GRACE_S, Call, Interrupted
 from llmproc_nb.core.errors import LlmprocError
 from llmproc_nb.core.event import AnyEvent
-from llmproc_nb.core.owner import ToolExit, settle
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult
+from llmproc_nb.notebook.maintools import MainLoopTools
 from llmproc_nb.notebook.progress import live_bundle
 from llmproc_nb.notebook.turn import Turn
 from llmproc_nb.notebook.view import bundle
 
 UPDATES_PER_S = 8
-POLL_S = 0.1
 
 
 class LiveView:
@@ -134,8 +131,10 @@ def _interrupts_to(stop: Callable[[], Any], tools: MainLoopTools) -> Iterator[No
         return
 
     def handler(number: int, frame: Any) -> None:
-        stop()
-        if tools.busy:
+        by_person, raises = tools.heard()
+        if by_person:
+            stop()
+        if raises:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, handler)
@@ -156,64 +155,3 @@ def interrupts_raise() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class MainLoopTools:
-    """Runs tools on the main thread between the events of the kernel's loop, while an `await` cell waits."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.busy = False
-
-    def __call__(self, function: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._loop.call_soon_threadsafe(self._run, future, function, context=contextvars.copy_context())
-        return future
-
-    def _run(self, future: Future[Any], function: Callable[[], Any]) -> None:
-        def busily() -> Any:
-            self.busy = True
-            try:
-                return function()
-            finally:
-                self.busy = False
-
-        try:
-            settle(future, busily)
-        except KeyboardInterrupt as error:  # it came between the tool's end and here; out of here it would end the kernel's loop
-            if not future.done():
-                future.set_exception(ToolExit(error))
-
-
-class WaitingTools:
-    """Runs tools on the main thread while it waits for a call: nested cells, loops, plain consoles."""
-
-    def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[tuple[contextvars.Context, Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-
-    def __call__(self, function: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._asked.put((contextvars.copy_context(), future, function))
-        return future
-
-    def wait(self, call: Call) -> RunResult:
-        """Wait for the call and run what its tools ask for. An interrupt stops the call first."""
-        with call.waited_for():
-            return self._wait(call)
-
-    def _wait(self, call: Call) -> RunResult:
-        try:
-            while not call.done():
-                try:
-                    where, future, function = self._asked.get(timeout=POLL_S / 2)
-                except queue.Empty:
-                    continue
-                where.run(settle, future, function)
-                error = future.exception()
-                if isinstance(error, ToolExit) and issubclass(error.kind, KeyboardInterrupt):
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            call.cancel()
-            call.settle(GRACE_S)
-            raise Interrupted(call.process.name) from None
-        return call.result()

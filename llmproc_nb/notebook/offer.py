@@ -37,7 +37,7 @@ MODELS = (
     "gpt-5-mini",
     "gpt-5-nano",
 )
-MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS = 200, 50, 40
+MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS, OFFER_CHARS = 200, 50, 40, 80
 DATA_TYPES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".txt", ".xlsx", ".py")
 SANDBOX = ("show", "status", "push", "pull", "files", "restart", "notebook")
 FRAMES = ("calls", "events", "messages", "tools", "processes", "fds", "code", "seen")
@@ -47,6 +47,7 @@ LOG_TYPES = (".jsonl",)
 PROGRAM_FOLDERS = (".", "programs", "../programs")
 PROGRAM_TYPES = (".toml", ".yaml", ".yml")
 _SAME_MODELS = {"gemini": "google", "openai_chat": "openai", "openai_responses": "openai", "anthropic_vertex": "anthropic"}
+_WORD = re.compile(r"[\w/]\S*")
 _NO_MODELS = re.compile(r"^ft:|image|audio|realtime|transcribe|tts|whisper|embedding|moderation|davinci|babbage|curie|^ada$|instruct")
 
 
@@ -139,6 +140,20 @@ def cells(process: Process, newest: int) -> list[str]:
 def fds(process: Process) -> list[str]:
     """The fds of a process, with what they are."""
     return [Named(str(fd.number), one_line(fd.label, FIRST_CHARS)) for fd in process.fds]
+
+
+def readable(known: Iterable[Any]) -> list[Named]:
+    """The resources and prompts of a server, each by a name that can stand in a text, with what it is; of a template what comes first."""
+    made = []
+    for one in known:
+        kind = "resource" if hasattr(one, "uri") else f"prompt, needs {', '.join(one.required)}" if one.required else "prompt"
+        words = f"{kind}: {one.description}" if one.description else kind
+        if kind == "resource" and one.template:
+            made.append(Named(one.uri.partition("{")[0], f"resource: {one.uri}"))
+            continue
+        fit = [name for name in (one.name, getattr(one, "uri", "")) if _WORD.fullmatch(name)]
+        made += [Named(name, one_line(words, OFFER_CHARS)) for name in fit[:1]]
+    return made
 
 
 def programs(namespace: Mapping[str, Any]) -> list[str]:

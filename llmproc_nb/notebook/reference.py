@@ -7,8 +7,8 @@ Here: what counts as a reference and what it stands for. Not here: what happens 
   after one of `([{"'*,;:=>`. Not in fenced code and not between backticks, not where `@`, `/` or `-` and a letter follow (`@types/node`,
   `@user@host`, `@font-face`), and not where it decorates a function or class that was pasted as it is.
 - `\\@name` and `\\{{` are literal: the backslash goes, the rest stays.
-- `@server:resource` is a resource of a server of the process that is asked, by its name or its uri, up to white space; a full stop, comma
-  or bracket behind it is text. Where the process has no such server it is refused.
+- `@server:resource` is a resource of a server of the process that is asked, by its name or its uri, or a prompt of that name, up to
+  white space; a full stop, comma or bracket behind it is text. Where the process has no such server it is refused.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from llmproc_nb.core.call import stopped_line
+from llmproc_nb.core.call import Interrupted
 from llmproc_nb.core.output import ended
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.sandbox import Output, Ran
@@ -34,16 +34,6 @@ class CodeError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return self.trace.split("\n")
-
-
-class SandboxInterrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt that stopped a cell in a sandbox; a notebook shows it in one line."""
-
-    def _render_traceback_(self) -> list[str]:
-        return stopped_line("KeyboardInterrupt", self.args[0])
-
-
-SandboxInterrupted.__name__ = "KeyboardInterrupt"
 
 
 class SandboxCells:
@@ -85,8 +75,8 @@ class SandboxCells:
         ran = running.result() if running.done() and not running.cancelled() else Ran(status="interrupted")
         for output in () if shown else ran.outputs:  # the end of it, or an answer of a recording
             self._show(process, output)
-        if interrupted:
-            raise SandboxInterrupted(f"the code in {process.name}'s sandbox") from None
+        if interrupted and ran.status != "died":
+            raise Interrupted(f"the code in {process.name}'s sandbox") from None
         return _judged(ran)
 
     def _alone(self) -> bool:

@@ -15,9 +15,13 @@ from llmproc_nb.notebook.flags import parse
 from llmproc_nb.notebook.notebook import Notebook
 from llmproc_nb.notebook.offer import SANDBOX
 from llmproc_nb.notebook.sandboxcell import SandboxCells
+from llmproc_nb.notebook.sandboxfiles import pull_files, push_files
 
 if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
+
+OF_ONE = ("show", "status", "restart")
+"""What is done to a sandbox as a whole: a word after it is the process."""
 
 
 @magics_class
@@ -69,23 +73,35 @@ class SandboxMagics(Magics):
 
         `%sandbox` shows its variables, files and cells; `status` tries, here and now, to break every promise of its confinement and
         shows what happened; `push df` and `pull result` copy variables (frames through Arrow, else plain data) between this notebook and
-        it; `files data.csv` copies files in; `restart` begins again with nothing; `notebook run.ipynb` writes what ran as a notebook.
+        it; `files data.csv` copies files in, `pull out.csv` one out; `restart` begins again with nothing; `notebook run.ipynb` writes
+        what ran as a notebook.
         """
         args = parse(self.sandbox_line, line)
-        if args.what not in SANDBOX and args.process is None and args.names and args.names[0] in SANDBOX:  # as in `%sandbox scout status`
-            args.process, args.what, args.names = args.what, args.names[0], args.names[1:]
-        if args.what not in SANDBOX:
-            known = self._named(args.what)
-            if known is None or args.names:
-                found = f"{args.what!r} is no process, and nothing %sandbox does"
-                raise PersonError(found, place="%sandbox", right=f"it does {', '.join(SANDBOX)}", step="See `%sandbox?`.")
-            return self._show(known, [])
+        name, what, names = self._asked(args.process, args.what, args.names)
         try:
-            process = self._process(args.process)
+            process = self._process(name)
             _check_free(process)
-            return self._do[args.what](process, args.names)
+            return self._do[what](process, names)
         except ToolError as error:  # the words are the same for a person
             raise PersonError(error.found, place=error.place or "%sandbox", right=error.right, step=error.step) from None
+
+    def _asked(self, name: str | None, what: str, names: list[str]) -> tuple[str | None, str, list[str]]:
+        """Whose sandbox, what is to be done, and with what: a process may stand before what is done, or after what is done as a whole."""
+        if what not in SANDBOX:
+            if self._named(what) is None:
+                right = f"it does {', '.join(SANDBOX)}"
+                raise PersonError(
+                    f"{what!r} is no process, and nothing %sandbox does", place="%sandbox", right=right, step="See `%sandbox?`."
+                )
+            name, what, names = what, *(names[:1] or ["show"]), names[1:]
+        if what not in SANDBOX:
+            right = f"`%sandbox {name} status` names a process and what is done"
+            raise PersonError(f"{what!r} is nothing %sandbox does", place="%sandbox", right=right, step="See `%sandbox?`.")
+        if what in OF_ONE and names:
+            if len(names) > 1 or name is not None:
+                raise PersonError(f"{' '.join(names)} after {what}", place="%sandbox", right=f"`%sandbox NAME {what}` is all there is")
+            name, names = names[0], []
+        return name, what, names
 
     def _named(self, name: str) -> Process | None:
         try:
@@ -139,6 +155,9 @@ class SandboxMagics(Magics):
         print(f"{process.name}'s sandbox has {', '.join(names)}")
 
     def _pull(self, process: Process, names: list[str]) -> None:
+        if any("." in name or "/" in name for name in names):
+            print(f"the notebook's folder has {', '.join(pull_files(process, names))}")
+            return
         space, names = self.notebook.ip.user_ns, _some(names, "pull")
         came = {name: process.sandbox.get(name) for name in names}  # all or none
         had = ", ".join(name for name in names if name in space)
@@ -146,17 +165,7 @@ class SandboxMagics(Magics):
         print(f"this notebook has {', '.join(names)}" + f"; {had} had another value before" * bool(had))
 
     def _files(self, process: Process, names: list[str]) -> None:
-        from pathlib import Path
-
-        if not names:
-            raise PersonError("no file is named", place="%sandbox files", right="`%sandbox files data.csv` copies one in")
-        for name in names:
-            try:
-                data = Path(name).read_bytes()
-            except OSError as error:
-                raise PersonError(f"{name} cannot be read: {error.strerror or error}", place="%sandbox files") from None
-            process.sandbox.write_file(Path(name).name, data)
-        print(f"{process.name}'s sandbox has {', '.join(Path(name).name for name in names)}")
+        print(f"{process.name}'s sandbox has {', '.join(push_files(process, names))}")
 
     def _restart(self, process: Process, names: list[str]) -> None:
         process.sandbox.restart()

@@ -55,7 +55,8 @@ class AnthropicProvider:
         self.name = name
         self._base_url, self._timeout_s = base_url, timeout_s
         self._api_key, self._key_variable = api_key, key_variable
-        self._wire = wire.Wire(prompt_caching=prompt_caching, vertex=self._vertex)
+        diagnoses = base_url is None and not self._vertex  # no gateway need know it
+        self._wire = wire.Wire(prompt_caching=prompt_caching, vertex=self._vertex, diagnoses=diagnoses)
         self._client: AsyncAPIClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._faults: tuple[type[Exception], ...] = ()

@@ -90,6 +90,7 @@ class Collector:
         self._draft.id = str(message.get("id") or "")
         self._draft.model = str(message.get("model") or "")
         self._counts = {}
+        self._draft.cache_miss = _cache_miss(message.get("diagnostics"))
         self._count(message.get("usage"))
 
     def _start_over(self) -> None:
@@ -223,6 +224,13 @@ def _detail(delta: Event) -> str | None:
         return ": ".join(words) or None
     sequence = delta.get("stop_sequence")
     return sequence if isinstance(sequence, str) else None
+
+
+def _cache_miss(diagnostics: Any) -> str:
+    """Why the cache did not serve the request, where the API was asked and knows it by now."""
+    reason = diagnostics.get("cache_miss_reason") if isinstance(diagnostics, dict) else None
+    kind = reason.get("type") if isinstance(reason, dict) else None
+    return clean(kind)[:100] if isinstance(kind, str) else ""
 
 
 def tokens(counts: Event) -> Usage:

@@ -63,8 +63,8 @@ def headers(settings: Settings) -> dict[str, str]:
 class Wire:
     """Bodies of requests. What a message or a config becomes is made once; a longer dialog costs little more than a short one."""
 
-    def __init__(self, *, prompt_caching: bool = True, vertex: bool = False) -> None:
-        self._caching, self._vertex = prompt_caching, vertex
+    def __init__(self, *, prompt_caching: bool = True, vertex: bool = False, diagnoses: bool = False) -> None:
+        self._caching, self._vertex, self._diagnoses = prompt_caching, vertex, diagnoses
         self._plain = Fragments(lambda node: message_form(node.message))
         self._marked = Fragments(lambda node: message_form(node.message, marked=True))
         self._system = Fragments(lambda node: text_blocks(node.message))
@@ -88,9 +88,15 @@ class Wire:
         if "messages" not in settings.body:
             most = max(0, BREAKPOINTS - 1 - _own_breakpoints(settings)) if caching else 0
             pieces.append(b',"messages":[')
-            return b"".join(pieces), *ended(self._messages(request, start, most), b"]}")
+            return b"".join(pieces), *ended(self._messages(request, start, most), b"]" + self._asks_why(request) + b"}")
         pieces.append(b"}")
         return (b"".join(pieces),)
+
+    def _asks_why(self, request: Request) -> bytes:
+        """What asks the API to say why its cache did not serve a request that shares its beginning with others."""
+        if not self._diagnoses or not request.after or "diagnostics" in request.config.settings.body:
+            return b""
+        return b',"diagnostics":' + _encode({"previous_message_id": request.after})
 
     def _system_forms(self, nodes: Sequence[Node], caching: bool) -> bytes:
         nodes = [node for node in nodes if self._system[node]]

@@ -245,9 +245,20 @@ def _server(table: Table) -> McpServer:
         url=url,
         headers=table.text_map("headers", secret=True),
         description=table.text("description") or "",
+        timeout_s=_seconds(table, "timeout"),
+        connect_timeout_s=_seconds(table, "connect_timeout"),
     )
     table.finish()
     return server
+
+
+def _seconds(table: Table, key: str) -> float | None:
+    """A time under its key, or under the key with its unit."""
+    also = f"{key}_s"
+    if key in table and also in table:
+        table.note("unserved", also, f"{key} says the same, and counts")
+    own, other = table.seconds(key), table.seconds(also)
+    return own if own is not None else other
 
 
 def _wanted(table: Table, key: str) -> dict[str, Wanted]:

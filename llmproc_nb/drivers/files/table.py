@@ -159,6 +159,16 @@ class Table:
             return None
         return float(value)
 
+    def seconds(self, key: str) -> float | None:
+        """A time that passes, in seconds."""
+        value = self.take(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+            self.wrong(key, value, "a number of seconds, more than 0, is needed", _unquoted(value))
+            return None
+        return float(value)
+
     def items(self, key: str) -> list[tuple[str, Any]]:
         """The values of a list with their places (`key[2]`, from 1); one text stands for a list of one, null for none."""
         value = self.take(key)

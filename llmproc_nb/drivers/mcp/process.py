@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from llmproc_nb.core.approval import Ask
 from llmproc_nb.core.call import inside
-from llmproc_nb.core.errors import LimitReached, PersonError
+from llmproc_nb.core.errors import LimitReached, PersonError, ProgramError
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Message
 from llmproc_nb.core.process import Process
@@ -21,20 +22,21 @@ from llmproc_nb.core.program import EnvInfo, FdRules, Preload, Program
 from llmproc_nb.core.provider import Settings
 from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.mcp.servers import Servers, connect
-from llmproc_nb.drivers.mcp.values import ElicitAnswer, ElicitAsk, LogLine, SamplingAnswer, SamplingAsk
+from llmproc_nb.drivers.mcp.values import ElicitAnswer, ElicitAsk, LogLine, SamplingAnswer, SamplingAsk, Terms
 
 BARE: dict[str, Any] = {
     "tools": (), "hosted": {}, "mcp": {}, "linked": {}, "preload": Preload(), "env_info": EnvInfo(), "fd": FdRules(enabled=False),
 }  # fmt: skip
 """What a server's question must not bring along: what the program adds to its own dialogs is none of the server's business."""
-OWN_PYTHON = "LLMPROC_PYTHON"
+OWN_PYTHON, CONNECT_S = "LLMPROC_PYTHON", "LLMPROC_TOOL_FETCH_TIMEOUT"
 LOUD = frozenset({"warning", "error", "critical", "alert", "emergency"})
 
 
 async def connect_for(program: Program, machine: Machine, name: str, environ: Mapping[str, str]) -> Servers:
     """The servers of a program, connected for processes of a machine. `name` is that of the first of them.
 
-    In their declarations `${LLMPROC_PYTHON}` is the Python that runs this, which has what this project has installed.
+    In their declarations `${LLMPROC_PYTHON}` is the Python that runs this, which has what this project has installed. The variable
+    LLMPROC_TOOL_FETCH_TIMEOUT gives the seconds to connect and to list tools, where a declaration does not.
     """
 
     async def sampler(ask: SamplingAsk) -> SamplingAnswer:
@@ -47,10 +49,21 @@ async def connect_for(program: Program, machine: Machine, name: str, environ: Ma
         if line.level in LOUD:
             machine.warn(f"MCP server {line.server} says ({line.level}): {line.text}")
 
-    folder, environ = Path(program.base_dir or ".").absolute(), {OWN_PYTHON: sys.executable, **environ}
-    return await connect(
-        program.mcp, environ=environ, base_dir=folder, roots=(Path.cwd(),), sampler=sampler, elicitor=elicitor, on_log=on_log
-    )
+    folder, terms = Path(program.base_dir or ".").absolute(), _terms(environ)
+    environ, ears = {OWN_PYTHON: sys.executable, **environ}, {"sampler": sampler, "elicitor": elicitor, "on_log": on_log}
+    return await connect(program.mcp, environ=environ, base_dir=folder, roots=(Path.cwd(),), terms=terms, **ears)
+
+
+def _terms(environ: Mapping[str, str]) -> Terms:
+    """The usual terms, with the time to connect that the environment gives. Raises ProgramError."""
+    said = environ.get(CONNECT_S, "").strip()
+    if not said:
+        return Terms()
+    with suppress(ValueError):
+        if 0 < (seconds := float(said)) < math.inf:
+            return Terms(connect_timeout_s=seconds)
+    place, right = f"environment variable {CONNECT_S}", "a number of seconds, more than 0, is needed"
+    raise ProgramError(f"found {said[:40]!r}", place=place, right=right)
 
 
 def _caller(machine: Machine, caller: Any, name: str) -> Process:

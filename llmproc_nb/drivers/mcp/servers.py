@@ -59,6 +59,7 @@ class Servers:
         self._roots, self._terms, self._ears = roots, terms, ears
         self._servers: dict[str, Server] = {}
         self._offers: dict[str, list[Tool]] = {}
+        self._readable: dict[str, tuple[Resource | PromptInfo, ...]] = {}
         self._toolset = Toolset()
 
     @property
@@ -122,8 +123,10 @@ class Servers:
         return (*found, *(_resource(one, one.uri_template, None) for page in templates for one in page.resource_templates))
 
     async def read(self, server: str, resource: str) -> Parts:
-        """What is in a resource, given by its uri or by its name. Raises PromptError."""
+        """What is in a resource, given by its uri or its name; where there is none of the name, what a prompt says. Raises PromptError."""
         uri = resource if "://" in resource else await self._uri(server, resource)
+        if uri is None:
+            return tuple(part for message in await self.prompt(server, resource) for part in message.parts)  # type: ignore[misc]
         result = await self._asked(server, lambda client: client.read_resource(uri, cache_mode="bypass"), f"the resource {resource!r}")
         return resource_parts(result.contents)
 
@@ -141,9 +144,15 @@ class Servers:
         given = {key: value if isinstance(value, str) else str(value) for key, value in (arguments or {}).items()}
         missing = [key for key in known[name].required if key not in given]
         if missing:
-            raise PromptError(f"the prompt {name!r} of {server!r} needs {', '.join(missing)}", right="each required argument has a value")
+            raise _lacks(server, name, missing)
         result = await self._asked(server, lambda client: client.get_prompt(name, given or None), f"the prompt {name!r}")
         return prompt_messages(result)
+
+    async def known(self, server: str) -> tuple[Resource | PromptInfo, ...]:
+        """What can be read of a server, as it was when it was last there: none is started to tell."""
+        if self.info(server).alive:
+            self._readable[server] = (*await self.resources(server), *await self.prompts(server))
+        return self._readable.get(server, ())
 
     # within
 
@@ -154,8 +163,9 @@ class Servers:
     def _server(self, name: str) -> Server:
         self._known(name)
         if name not in self._servers:
-            ready = launch(name, self._declared[name], self._environ, self._folder)
-            self._servers[name] = Server(self._declared[name], ready, self._terms, self._ears, self._roots, self._changed)
+            declared = self._declared[name]
+            ready = launch(name, declared, self._environ, self._folder)
+            self._servers[name] = Server(declared, ready, self._terms.of(declared), self._ears, self._roots, self._changed)
         return self._servers[name]
 
     def _offer(self, server: Server) -> list[Tool]:
@@ -197,15 +207,20 @@ class Servers:
         found: list[Any] = await self._asked(server, pages, f"the list of {what}")
         return found
 
-    async def _uri(self, server: str, name: str) -> str:
+    async def _uri(self, server: str, name: str) -> str | None:
+        """The uri of a resource by its name; None where the name is a prompt's. Raises PromptError."""
         known = await self.resources(server)
         for one in known:
             if name in (one.uri, one.name) and not one.template:
                 return one.uri
+        prompts = [prompt.name for prompt in await self.prompts(server)]
+        if name in prompts:
+            return None
         if ":" in name:
             return name  # a uri such as urn:… or data:…
         names = [one.name or one.uri for one in known]
-        raise PromptError(f"MCP server {server!r} has no resource {name!r}", right=_has(names), step=_near(name, names))
+        right = f"{_has(names)}, and the prompts {_some(prompts)}" if prompts else _has(names)
+        raise PromptError(f"MCP server {server!r} has no resource or prompt {name!r}", right=right, step=_near(name, (*names, *prompts)))
 
 
 async def _capabilities(client: Any) -> Any:
@@ -241,9 +256,20 @@ def _prompt(one: Any) -> PromptInfo:
     )
 
 
+def _lacks(server: str, name: str, missing: Sequence[str]) -> PromptError:
+    given = ", ".join(f"{key}='…'" if key.isidentifier() else f"**{{{key!r}: '…'}}" for key in missing)
+    asked = f"process.servers.prompt({server!r}, {name!r}, {given})"
+    found = f"the prompt {name!r} of {server!r} needs {', '.join(missing)}"
+    return PromptError(found, right=f"its messages are {asked}", step=f"In a cell, {{{{{asked}[0].text}}}} is the first one's text.")
+
+
 def _has(names: Any) -> str:
+    return f"there is {_some(names) or 'none'}"
+
+
+def _some(names: Any) -> str:
     shown = list(names)
-    return f"there is {', '.join(shown[:20])}{' …' if len(shown) > 20 else ''}" if shown else "there is none"
+    return f"{', '.join(shown[:20])}{' …' if len(shown) > 20 else ''}"
 
 
 def _near(name: str, names: Any) -> str:

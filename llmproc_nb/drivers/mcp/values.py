@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from llmproc_nb.core.message import Message
+from llmproc_nb.core.program import McpServer
 
 MB = 1_000_000
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for every server of one `connect`.
+    """What holds for every server of one `connect` that does not say otherwise.
 
     `call_timeout_s` is the longest silence during a call: progress that a server tells, and the time it waits for an answer of ours,
     start it anew. `protocol` "legacy" skips the question for the newest protocol, for old servers that do not take it well.
@@ -24,6 +25,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     stop_grace_s: float = 1.0
     max_message_bytes: int = 256 * MB
     protocol: Literal["auto", "legacy"] = "auto"
+
+    def of(self, server: McpServer) -> Terms:
+        """These terms, with the times that a server's declaration gives it."""
+        connect_s, call_s = server.connect_timeout_s or self.connect_timeout_s, server.timeout_s or self.call_timeout_s
+        return msgspec.structs.replace(self, connect_timeout_s=connect_s, call_timeout_s=call_s)
 
 
 class SamplingAsk(msgspec.Struct, frozen=True, kw_only=True):

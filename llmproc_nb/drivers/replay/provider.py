@@ -50,6 +50,7 @@ class Replay:
             usage=found.usage,
             model=found.model,
             id=found.id,
+            cache_miss=found.cache_miss,
         )
 
     def left_out(self, config: Config) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ Source: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...] | None]
 Mode: TypeAlias = Literal["replay", "auto", "record"]
 MODES: tuple[str, ...] = get_args(Mode)
 OF_SUBTREES = ("max_total_steps", "max_total_tokens", "max_cost")
+CUT_SHORT = ("interrupted", "killed", "max_seconds")
 STEP = "Restore what was recorded, or run it once in mode auto or record."
 
 
@@ -88,7 +89,7 @@ class Recording:
         self._numbers: dict[tuple[str, str, str], list[int]] = {}
         self._asked: dict[str, list[Asked]] = {}
         self._configs: dict[str, Config] = {}
-        self._broken_off: set[tuple[str, str]] = set()
+        self._broken_off: dict[tuple[str, str], str] = {}
         self._stopped: dict[tuple[str, str], str] = {}
         self._names: dict[int, str] = {}
         self._windows: dict[str, int] = {}
@@ -130,9 +131,9 @@ class Recording:
                 self._names[event.pid] = event.lineage
             elif isinstance(event, Stopped) and event.reason in OF_SUBTREES:
                 self._stopped[self._names.get(event.pid, ""), event.node] = event.reason
-            elif isinstance(event, Stopped) and event.reason in ("interrupted", "killed"):
+            elif isinstance(event, Stopped) and event.reason in CUT_SHORT:
                 nodes = {event.node, last[event.pid].node} if event.pid in last else {event.node}  # what was asked aside is below it
-                self._broken_off |= {(node, self._names.get(event.pid, "")) for node in nodes}
+                self._broken_off |= {(node, self._names.get(event.pid, "")): event.reason for node in nodes}
 
     def _add(self, digest: str, lineage: str, sibling: int, answer: Answer) -> None:
         self._exact[digest, lineage, sibling] = answer
@@ -212,6 +213,17 @@ class Recording:
     def stop(self, lineage: str, node_id: str) -> str | None:
         """Which limit of a subtree had stopped a call there."""
         return self._stopped.get((lineage, node_id))
+
+    def cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
+        """The answer to a system call that was cut short, and is again; of several to the same one the next."""
+        if self.mode != "replay" or (node_id, position) not in self._tools:
+            return None
+        found = self.tool(node_id, position, lineage)
+        return found if found is not None and found.outcome == "interrupted" else None
+
+    def end(self, lineage: str, node_id: str) -> str | None:
+        """How a call ended that was cut short there."""
+        return self._broken_off.get((node_id, lineage)) if self.mode == "replay" else None
 
     def code(self, lineage: str, node_id: str, code: str) -> CodeRan | None:
         """What came of a cell that a person ran at a node, of equal ones the next; None to run it. Raises ReplayMiss in mode replay."""

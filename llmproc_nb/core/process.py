@@ -163,7 +163,7 @@ class Process(Standing):
         """
         self.check_alive()
         renew_tools(self)
-        said = message_of(user_input, self.machine.show)
+        said = message_of(user_input, self.machine.drivers.prompt_value)
         check_callbacks(callbacks or {})
         limits = self.program.limits
         if max_iterations is not None:

@@ -185,15 +185,12 @@ def test_a_paged_result_is_what_the_provider_was_sent():
 def test_a_frame_is_paged_by_rows():
     import pandas as pd
 
-    from llmproc_nb.notebook.toolvalue import tool_value
-
     def table() -> pd.DataFrame:
         """Rows."""
         return pd.DataFrame({"n": range(120), "words": [f"row {number}" for number in range(120)]})
 
     turns = [{"call": [call("table")]}, {"call": [call("read_fd", fd="fd:1", start=3)]}, {"say": "ok"}]
     scout = scripted(*turns, tools=[table])
-    scout.machine.show = tool_value
     result = scout.run("go").result()
     told = '<fd_rows fd="fd:1" pages="3" rows_per_page="50" total_lines="121" source="tool_result table">'
     assert told in result.tool_calls[0].result.text

@@ -135,6 +135,17 @@ async def test_a_frame_carries_what_a_model_reads(shell):
 
 
 @in_shell()
+async def test_a_series_carries_what_its_own_text_leaves_out(shell):
+    kind = "application/vnd.llmproc.frame+json"
+    data = (await ran(shell, "import pandas as pd\npd.Series(range(5000), name='n')")).outputs[0].data
+    assert "Length: 5000" in data["text/plain"] and data[kind]["said"].startswith("pandas Series 'n', 5,000 values")
+    assert data[kind]["rows"] == pd.Series(range(5000), name="n").to_csv()
+    cut = (await ran(shell, "pd.Series(['x' * 99 + 'end'])")).outputs[0].data
+    assert cut[kind]["rows"] == "" and "xend\n" in cut[kind]["said"]
+    assert kind not in (await ran(shell, "pd.Series(range(9))")).outputs[0].data
+
+
+@in_shell()
 async def test_the_rows_of_a_large_frame_are_cut_with_a_word(shell):
     done = await ran(shell, "import pandas as pd\npd.DataFrame({'text': ['x' * 1000] * 30_000})")
     made = done.outputs[0].data["application/vnd.llmproc.frame+json"]

@@ -173,3 +173,23 @@ def test_a_long_value_is_paged_apart_from_the_words_around_it(kernel):
     said = ok(kernel.run("print(paged.messages[1].text)")).printed
     assert said.startswith("What is in this?\n\n<fd_input fd=") and said.endswith("</fd_input>\n\nSay it in one word.\n")
     assert ok(kernel.run("paged.fds.get(1).text.chars")).data() == ["50000"]
+
+
+def test_what_a_tool_of_the_notebook_returns_and_what_is_sent_can_be_read_to_the_end(kernel):
+    ok(
+        kernel.run(
+            "import pandas as pd\nfrom llmproc_nb.core.program import FdRules\n"
+            "def look() -> dict:\n    '''Look.'''\n    return {'rows': pd.DataFrame({'n': range(5000)})}\n"
+            "turns = ({'call': [{'name': 'look', 'arguments': {}}]}, {'say': 'ok'}, {'say': 'ok'})\n"
+            "paging = Program(name='paging', provider='scripted', model='m', script=turns, tools=(look,), fd=FdRules())"
+        )
+    )
+    ok(kernel.run("%%agent finder -p paging\ngo"))
+    ok(kernel.run("%send finder " + "word " * 10_000))
+    ok(kernel.run("%%agent finder\non"))
+    assert ok(kernel.run("[(fd.label, fd.text.chars, fd.pages) for fd in finder.fds]")).data() == [
+        "[('tool_result look', 47783, 101), ('message', 49999, 13)]"
+    ]
+    assert ok(kernel.run("finder.fds.get(1).page(101).text.endswith('4999,4999\\n'), len(finder.messages[-3].text) < 1200")).data() == [
+        "(True, True)"
+    ]

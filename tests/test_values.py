@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from llmproc_nb.core.errors import PromptError
 from llmproc_nb.core.message import Document, Image, Text, user
 from llmproc_nb.core.tool import result_parts
+from llmproc_nb.drivers.value import prompt_value, tool_value
 from llmproc_nb.inside.sample import cut_text, tokens
 from llmproc_nb.notebook.fit import Fit
 from llmproc_nb.notebook.template import render_prompt
-from llmproc_nb.notebook.toolvalue import tool_value
 from tests.turns import finished
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -362,9 +362,18 @@ def test_lone_surrogates_never_reach_a_prompt():
 
 
 def test_a_tool_that_returns_a_frame_gives_its_shape_and_a_sample():
-    assert tool_value(SMALL) == SMALL_TEXT
+    assert tool_value(SMALL).direct == SMALL_TEXT and tool_value(SMALL).complete
     assert tool_value({"rows": SMALL, "n": 1}) == {"rows": SMALL_TEXT, "n": 1}
-    assert result_parts(tool_value(pd.DataFrame({"n": range(100_000)})))[0].text.startswith("pandas DataFrame, 100,000 rows × 1 column\n")
+    assert tool_value(pd.DataFrame({"n": range(100_000)})).said.startswith("pandas DataFrame, 100,000 rows × 1 column\n")
+
+
+def test_a_value_that_is_said_to_a_process_has_a_budget():
+    assert prompt_value(SMALL) == SMALL_TEXT
+    assert prompt_value(Spoken({"text/plain": "0" * 20_000})) == "0" * 16_000 + "\n[4,000 of 20,000 characters left out]"
+    assert "of 5,000 rows left out]" in prompt_value(pd.DataFrame({"n": range(5000)}))
+    assert "of 100,000 values left out]" in prompt_value(np.arange(100_000))
+    assert prompt_value([Drawn(), np.arange(2)]) == [Image(data=PNG), Text(text="numpy array, 2, int64, all values:\n[0, 1]")]
+    assert prompt_value(5) == 5 and prompt_value({"a": 1}) == {"a": 1}
 
 
 @pytest.mark.parametrize(

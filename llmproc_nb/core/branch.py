@@ -220,7 +220,9 @@ def merge(process: Process, child: Process, note: str | None = None) -> Node:
     if not conclusion:
         raise PersonError(f"{child.name} has not said anything yet", place=process.name, right="a branch has a conclusion to bring")
     taken = {fd.name: process.take_fd(child, fd).name for fd in child.own_fds()}
-    node = process.say(messages.user(merged_text(child.name, conclusion, taken, note)))
+    said = process.page(messages.user(conclusion), f"conclusion of {child.name}").text
+    note = process.page(messages.user(note)).text if note else note
+    node = process.say(messages.user(merged_text(child.name, said, taken, note)), paged=True)
     process.machine.log.write(
         Merged,
         pid=process.pid,

@@ -15,7 +15,7 @@ from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Provider, Settings
 from llmproc_nb.core.sandbox import SandboxDoor
 from llmproc_nb.core.server import ServerDoor
-from llmproc_nb.core.tool import Toolset
+from llmproc_nb.core.tool import Paged, Shown, Toolset
 from llmproc_nb.core.usage import Usage
 
 if TYPE_CHECKING:
@@ -149,6 +149,14 @@ class Drivers(Protocol):
 
     def unpacked(self, value: Any) -> Any:
         """A value that came out of a sandbox."""
+        ...
+
+    def returned(self, value: Any, inline: Callable[[Paged], str]) -> tuple[Shown, ...]:
+        """What a tool returned, as parts that a model reads; `inline` gives the words for what is to be paged within other data."""
+        ...
+
+    def prompt_value(self, value: Any) -> Any:
+        """A value that is said to a process, as text or parts within a budget; any other unchanged."""
         ...
 
     def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:

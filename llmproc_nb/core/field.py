@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from os import PathLike, fspath
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -46,13 +47,15 @@ def check_names(declared: Any, names: Iterable[str]) -> None:
 
 
 def check_values(made: msgspec.Struct) -> None:
-    """Raises ProgramError for a field of a wrong type. Whole numbers become Python's own, where they are numpy's."""
+    """Raises ProgramError for a field of a wrong type. Whole numbers become Python's own, where they are numpy's, and paths texts."""
     for name, kinds in _kinds(type(made)).items():
         value = getattr(made, name)
         if type(value) in kinds:
             continue
         if int in kinds and (number := whole(value)) is not None:
             msgspec.structs.force_setattr(made, name, number)
+        elif str in kinds and isinstance(value, PathLike):
+            msgspec.structs.force_setattr(made, name, fspath(value))
         elif isinstance(value, bool) or not isinstance(value, kinds):
             right = _list_of(name, value) if kinds == (tuple, list) else f"{_words(kinds)} is needed"
             raise wrong(type(made).__name__, name, value, right)

@@ -27,8 +27,9 @@ from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.gate import take_step
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.message import Message, ToolCall, clean, user
-from llmproc_nb.core.paging import open_references, paged_input
+from llmproc_nb.core.paging import log_fds, open_references, paged_input
 from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
+from llmproc_nb.core.reading import PERSON
 from llmproc_nb.core.result import ApiCall, RunResult, ToolRun
 from llmproc_nb.core.sandboxed import warm
 from llmproc_nb.core.syscall import run_python, target, went_back
@@ -123,7 +124,7 @@ class Run(Told):
             self.before = self.process.head
             reason, fault = "error", "the loop itself failed"
             try:
-                node = self.append(paged_input(self.process, self.message))
+                node = self.append(self._paged(self.message))
                 self.write(Called, node=node.id, before=self.before.id)
                 ended = await self._steps()
                 self.check_log()
@@ -228,13 +229,23 @@ class Run(Told):
             left, words = reply.depth - node.depth, f"went back to {arguments['position']}"
             self._answer(*refuse_all(self, reply, f"not run: the process {words}", (position, words)))
             process.jump(node, reply, call=self.number, cell=self.cell)
-            self.append(went_back(arguments["position"], arguments["message"], left))
+            note = self._paged(user(arguments["message"]), "note").text
+            self.append(went_back(arguments["position"], note, left))
             return True
         return False
 
     def _read_inbox(self) -> None:
         for text in self.process.take_inbox():
-            self.append(user(text))
+            self.append(self._paged(user(text), "message"))
+
+    def _paged(self, message: Message, label: str = PERSON) -> Message:
+        """What is said to the process, as its model is told it."""
+        paged = paged_input(self.process, message, label)
+        try:
+            log_fds(self.process)
+        except LogError as error:  # the log has it for later
+            self.unkept = self.unkept or error
+        return paged
 
     async def _reply(self) -> Reply:
         """The next reply, appended. When cancelled, what was said so far is appended instead, marked as interrupted."""

@@ -40,7 +40,7 @@ AS_ITS_PARENT: dict[str, Any] = {}
 
 
 class Machine:
-    """Starts processes and holds what they share. `current_cell` and `show` are set by a notebook."""
+    """Starts processes and holds what they share. `current_cell` is set by a notebook."""
 
     process_type: type[Process] = Process
 
@@ -62,7 +62,6 @@ class Machine:
         self.recorded, self.approver = recorded, approver
         self.processes: dict[int, Process] = {}
         self.current_cell: Callable[[], str | None] = lambda: None
-        self.show: Callable[[Any], Any] = lambda value: value
         self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
         self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
         self.families: dict[int, Family] = {}

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import Image, Text, clean
 from llmproc_nb.core.sandbox import Output, Ran
-from llmproc_nb.core.tool import EMPTY_RESULT, Paged, parts_text
+from llmproc_nb.core.tool import EMPTY_RESULT, Paged, Shown, parts_text
 
 FRAME = "application/vnd.llmproc.frame+json"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -22,7 +22,6 @@ MAX_PICTURE_CHARS = 7_000_000
 MAX_PAGE_LINES = 1000
 PIECE_CHARS = 1 << 18
 LONG_CHARS = 1 << 20
-Shown: TypeAlias = Text | Image | Paged
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -31,7 +30,7 @@ def shown(ran: Ran) -> tuple[Shown, ...]:
     """A cell's outputs in order, with what is to be said of it. Raises ToolError, with all of the text, where it was stopped or died."""
     parts = _joined(part for output in ran.outputs for part in _parts(output))
     if ran.status in ("timed_out", "died"):
-        said = parts_text(part for part in parts if not isinstance(part, Paged))
+        said = parts_text(Text(text=f"{part.said}\n{''.join(part.pieces())}") if isinstance(part, Paged) else part for part in parts)
         raise ToolError(f"{plain(ended(ran))}{f' Until then:{chr(10)}{said}' if said else ''}")
     return (*parts, *(Text(text=f"[{plain(note)}]") for note in ran.notes)) or (Text(text=EMPTY_RESULT),)
 

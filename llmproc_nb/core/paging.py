@@ -5,6 +5,7 @@ Not here: the table and its pages (fd), what a model is shown of them (reading).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.event import FdOpened
 from llmproc_nb.core.fd import Fd
-from llmproc_nb.core.message import Message, Text
-from llmproc_nb.core.syscall import fd_rules, read_fd
-from llmproc_nb.core.tool import Paged, Place, ResultParts
+from llmproc_nb.core.message import Document, Image, Message, Text, clean
+from llmproc_nb.core.program import FdRules
+from llmproc_nb.core.syscall import fd_rules
+from llmproc_nb.core.tool import Paged, Place, ResultParts, Shown
 
 if TYPE_CHECKING:
     from llmproc_nb.core.standing import Standing
@@ -29,44 +31,63 @@ WORKER_CHARS = 500_000
 """Longer texts are indexed on a thread of their own."""
 
 
-async def paged_result(process: Standing, parts: ResultParts, label: str, node: Node, position: int) -> ResultParts:
-    """The parts of a tool's result, each text that is too long by its first page."""
-    rules = fd_rules(process.program)
-    if rules is None or not _reads_fds(process):
-        return parts
-    most, made = rules.max_direct_output_chars, []
+async def paged_result(process: Standing, parts: Iterable[Shown], label: str, node: Node, position: int) -> ResultParts:
+    """The parts of a tool's result; each that is too long has its beginning, or what is said of it, and all of it as an fd."""
+    rules, made = _read_rules(process), list[Text | Image | Document]()
     for part in parts:
-        if not isinstance(part, Text) or len(part.text) <= most:
-            made.append(part)
-            continue
-        text = part.text
-        if len(text) > WORKER_CHARS:
-            fd = await process.machine.owner.workers.run(partial(process.fds.open, text, label))
+        if isinstance(part, Paged):
+            made.append(await process.machine.owner.workers.run(partial(paged_part, process, part, label, node, position)))
+        elif rules is not None and isinstance(part, Text) and len(part.text) > rules.max_direct_output_chars:
+            made.append(await _paged_text(process, part, label, node, position))
         else:
-            fd = process.fds.open(text, label)
-        log_fds(process, node, position)
-        _mark_first(process, fd)
-        made.append(msgspec.structs.replace(part, text=reading.fd_result(fd)))
+            made.append(part)
     return tuple(made)
+
+
+async def _paged_text(process: Standing, part: Text, label: str, node: Node, position: int) -> Text:
+    if len(part.text) > WORKER_CHARS:
+        fd = await process.machine.owner.workers.run(partial(process.fds.open, part.text, label))
+    else:
+        fd = process.fds.open(part.text, label)
+    log_fds(process, node, position)
+    return msgspec.structs.replace(part, text=_first_page(process, fd))
 
 
 def file_part(process: Standing, path: Path, place: Place) -> Text:
     """The text of a file that is too long to hold, as an fd. Raises ToolError where the model could not read it."""
-    if fd_rules(process.program) is None or not _reads_fds(process):
+    if _read_rules(process) is None:
         raise ToolError(f"the file {path.name!r} is too long", right="a process that reads fds can page through it")
     fd = process.fds.open(process.machine.drivers.keep_file(path), f"file {path.name}")
     log_fds(process, place.node, place.position)
+    return Text(text=_first_page(process, fd))
+
+
+def paged_part(process: Standing, value: Paged, label: str, node: Node, position: int) -> Text:
+    """A value that may be too long: whole where it is not, else as an fd with what is said of it, or with its first page."""
+    rules = _read_rules(process)
+    if rules is None or (value.complete and len(value.direct) <= rules.max_direct_output_chars):
+        return _unpaged(value)
+    fd = process.fds.open(map(clean, value.pieces()), label, page_lines=value.page_lines)
+    log_fds(process, node, position)
+    if value.page_lines is None:
+        return Text(text=_first_page(process, fd))
+    words = reading.fd_rows(fd, whole=value.whole)
+    return Text(text=f"{words}\n{reading.begun(value.said, rules.max_direct_output_chars - len(words))}")
+
+
+def in_place(part: Shown) -> Text | Image | Document:
+    """What stands in the place of a value that is not paged."""
+    return _unpaged(part) if isinstance(part, Paged) else part
+
+
+def _unpaged(value: Paged) -> Text:
+    return Text(text=clean(value.direct or value.said))
+
+
+def _first_page(process: Standing, fd: Fd) -> str:
+    """The first page in place; the model is shown it."""
     _mark_first(process, fd)
-    return Text(text=reading.fd_result(fd))
-
-
-def rows_part(process: Standing, value: Paged, label: str, place: Place) -> Text:
-    """A table as what is said of it, with all its rows as an fd where the model can read on."""
-    if fd_rules(process.program) is None or not _reads_fds(process):
-        return Text(text=value.said)
-    fd = process.fds.open(value.pieces(), label, page_lines=value.page_lines)
-    log_fds(process, place.node, place.position)
-    return Text(text=f"{reading.fd_rows(fd, whole=value.whole)}\n{value.said}")
+    return reading.fd_result(fd)
 
 
 def _mark_first(process: Standing, fd: Fd) -> None:
@@ -74,20 +95,18 @@ def _mark_first(process: Standing, fd: Fd) -> None:
     process.fds.mark_read(fd.number, *fd.span("page", 1, 1))
 
 
-def paged_input(process: Standing, message: Message, *, dry: bool = False) -> Message:
-    """What a person says, each text that is too long by its beginning, where the program pages input and the model can read on.
+def paged_input(process: Standing, message: Message, label: str = reading.PERSON, *, dry: bool = False) -> Message:
+    """What is said to a process, each text that is too long by its beginning, where its program pages input and its model can read on.
 
-    `dry`: only to see what that would be; the process has no fd more afterwards.
+    Whoever appends the message writes down its fds (`log_fds`). `dry`: only to see what it would be; the process has no fd more afterwards.
     """
-    rules = fd_rules(process.program)
-    if rules is None or not rules.page_user_input or not _reads_fds(process):
+    rules = _read_rules(process)
+    if rules is None or not rules.page_user_input or message.role != "user":
         return message
     table, parts = process.fds.fork() if dry else process.fds, []
     for part in message.parts:
-        if isinstance(part, Text) and len(part.text) > rules.max_input_chars:
-            fd = table.open(part.text, "user_input")
-            if not dry:
-                log_fds(process)
+        if isinstance(part, Text) and len(part.text) > rules.max_input_chars and not reading.is_fd_input(part.text):
+            fd = table.open(clean(part.text), label)
             preview = rules.max_input_chars // 20
             table.mark_read(fd.number, 0, preview)
             part = msgspec.structs.replace(part, text=reading.fd_input(fd, preview))
@@ -130,10 +149,11 @@ def open_recorded(process: Standing, node: Node, position: int) -> None:
         if opened.number not in process.fds:  # numbers are those that the recorded result names
             fields = {"page_lines": opened.page_lines, "number": opened.number}
             fd = process.fds.open(text, opened.label, opened.page_chars, **fields)  # type: ignore[arg-type]
-            _mark_first(process, fd)
+            if fd.page_lines is None:
+                _mark_first(process, fd)
     log_fds(process, node, position)
 
 
-def _reads_fds(process: Standing) -> bool:
-    """Whether its model can read on: what it could not read must stay whole."""
-    return any(tool.function is read_fd for tool in process.tools)
+def _read_rules(process: Standing) -> FdRules | None:
+    """When its texts become fds that its model can read; None where it cannot read on: what it could not read must stay whole."""
+    return fd_rules(process.program) if process.reads_fds else None

@@ -167,7 +167,7 @@ class Process(Standing):
         if max_iterations is not None:
             limits = msgspec.structs.replace(limits, max_iterations=count_of(max_iterations))
         renew_tools(self)
-        said = message_of(user_input, self.machine.show)
+        said = message_of(user_input, self.machine.drivers.prompt_value)
         check_callbacks(callbacks or {})
         config, parse = self.config, None
         if schema is not None:

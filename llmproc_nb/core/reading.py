@@ -20,7 +20,10 @@ FOUND_LIMIT = 50
 EXTRACTED_LIMIT = 2_000
 CONTEXT_LINES = 20
 SEARCH_S = 20.0
+PERSON = "user_input"
+"""The label of what a person said."""
 
+_FD_INPUT = re.compile(r'(?:\[msg_\d{1,9}\] )?<fd_input fd="fd:\d{1,9}" type="[^<>"]*" [^<>]*>\n.*\n</fd_input>', re.DOTALL)
 _REF_TAG = re.compile(r"""<ref\s+id\s*=\s*(?:"([^"<>]+)"|'([^'<>]+)')\s*>|</ref>""")
 
 
@@ -50,11 +53,22 @@ def fd_rows(fd: Fd, *, whole: bool = True) -> str:
 
 
 def fd_input(fd: Fd, preview_chars: int) -> str:
-    """A message of the person that is too long: how it begins, and how to read it. Whoever shows it marks that much as read."""
+    """A message that is too long: how it begins, and how to read it. Whoever shows it marks that much as read."""
     page = fd.range(0, preview_chars)
-    where = _attributes(fd=fd.name, type="user_input", pages=fd.pages, **_lines(fd, page))
-    words = f"The person's message has {fd.text.chars:,} characters, and this is how it begins. {_how_on(fd, None)}"
+    where = _attributes(fd=fd.name, type=fd.label, pages=fd.pages, **_lines(fd, page))
+    whose = "The person's message" if fd.label == PERSON else f"The {fd.label}"
+    words = f"{whose} has {fd.text.chars:,} characters, and this is how it begins. {_how_on(fd, None)}"
     return f"<fd_input {where}>\n<message>{words}</message>\n<preview>\n{page.text}\n</preview>\n</fd_input>"
+
+
+def is_fd_input(text: str) -> bool:
+    """Whether this is what `fd_input` gives, with a label before it or without: it is not paged once more."""
+    return _FD_INPUT.fullmatch(text) is not None
+
+
+def begun(text: str, chars: int) -> str:
+    """The beginning of what is said beside an fd, where it is too long."""
+    return text if len(text) <= chars else f"{text[: max(0, chars - 1)]}…"
 
 
 def fd_content(fd: Fd, page: Page, note: str = "") -> str:

@@ -28,7 +28,7 @@ def count_of(max_iterations: Any) -> int:
 
 
 def message_of(user_input: Any, show: Callable[[Any], Any]) -> Message:
-    """What is said to a process: text, parts or a message; in a notebook also its values, as in a prompt."""
+    """What is said to a process: text, parts or a message; or a value for which `show` has such a form."""
     said = user_input
     if not isinstance(said, str | Message) and not _is_parts(said):
         said = show(said)

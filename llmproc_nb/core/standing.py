@@ -20,7 +20,8 @@ from llmproc_nb.core.label import Labels, labelled
 from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.message import Message, cleaned
 from llmproc_nb.core.paging import log_fds, paged_input
-from llmproc_nb.core.syscall import fd_rules
+from llmproc_nb.core.reading import PERSON
+from llmproc_nb.core.syscall import fd_rules, read_fd
 from llmproc_nb.core.tool import Toolset
 
 if TYPE_CHECKING:
@@ -167,12 +168,21 @@ class Standing:
             self.machine.log.write(Appended, pid=self.pid, call=call, cell=cell, node=node.id, parent=parent.id, number=number, **said)
         return node
 
-    def say(self, message: Message) -> Node:
-        """Add a message between calls, without asking anybody. Raises CallStateError while a call runs."""
+    def say(self, message: Message, *, paged: bool = False) -> Node:
+        """Add a message between calls, without asking anybody; a long one is paged like a prompt, if it is not yet `paged`.
+
+        Raises CallStateError while a call runs.
+        """
         cell = self.machine.current_cell()
         with self.machine.log.alone():  # of several threads, and of a call that begins, each finds the head where the one before left it
             self._between_calls()
-            return self.append(message, cell=cell)
+            return self.append(message if paged else self.page(message), cell=cell)
+
+    def page(self, message: Message, label: str = PERSON) -> Message:
+        """The message as its model is told it: long texts as fds, where its program pages input. `label` says what it is."""
+        paged = paged_input(self, message, label)
+        self.log_fds()
+        return paged
 
     def as_sent(self, message: Message) -> Message:
         """What would become of a message of the person: paged and labelled as in a call, with nothing opened and nothing appended."""
@@ -186,6 +196,11 @@ class Standing:
             above = parent.id if parent is not None else None
             self.machine.log.write(Appended, pid=self.pid, node=node.id, parent=above, message=node.message, aside=True)
         return node
+
+    @property
+    def reads_fds(self) -> bool:
+        """Whether its model can read on in an fd."""
+        return any(tool.function is read_fd for tool in self.tools)
 
     @property
     def sees_labels(self) -> bool:

@@ -24,13 +24,13 @@ from llmproc_nb.core.event import Warned
 from llmproc_nb.core.form import tool_of
 from llmproc_nb.core.manual import DESCRIPTIONS, PARAMETERS
 from llmproc_nb.core.message import Message, Text, ToolResult
-from llmproc_nb.core.output import Shown, is_long, plain, shown
+from llmproc_nb.core.output import is_long, plain, shown
 from llmproc_nb.core.program import FdRules
 from llmproc_nb.core.provider import Delta
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.server import rest_servers
-from llmproc_nb.core.tool import CutShort, Place, Tool, Toolset
+from llmproc_nb.core.tool import CutShort, Place, Shown, Tool, Toolset
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node

@@ -22,15 +22,21 @@ class CutShort(Exception):
 
 
 class Paged(msgspec.Struct, frozen=True, kw_only=True):
-    """A table that a tool returned: what is `said` of it at once, and all its rows as text, in pieces, `page_lines` lines a page.
+    """A value that may be too long to be shown whole, with all of its text in pieces.
 
-    `whole`: the rows are all there are.
+    Of a table (rows, `page_lines` lines a page) `said` is what stands beside its fd; any other has its first page there. `direct` stands in
+    its place where nobody can read on, and, if it is `complete`, where it is not too long. `whole`: the rows are all there are.
     """
 
-    said: str
     pieces: Callable[[], Iterable[str]]
-    page_lines: int = 50
+    said: str = ""
+    page_lines: int | None = 50
+    direct: str = ""
+    complete: bool = False
     whole: bool = True
+
+
+Shown: TypeAlias = Text | Image | Document | Paged
 
 
 EMPTY_RESULT = "(no output)"
@@ -155,23 +161,24 @@ def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no JSON value")
 
 
-def result_parts(value: Any) -> ResultParts:
-    """What a tool returned, as parts a model can read: text as it is, data as JSON, PNG or JPEG bytes as an image, parts as they are."""
+def result_parts(value: Any, told: Callable[[Any], Any] | None = None) -> tuple[Shown, ...]:
+    """What a tool returned, as parts a model can read: text as it is, data as JSON, PNG or JPEG bytes as an image, parts as they are.
+
+    `told` gives the form of what JSON has none for.
+    """
     if value is None or (isinstance(value, str) and not value):
         return (Text(text=EMPTY_RESULT),)
     if isinstance(value, str):
         return (Text(text=clean(value)),)
-    if isinstance(value, Text | Image | Document):
+    if isinstance(value, Shown):
         return (value,)
-    if isinstance(value, Paged):
-        return (Text(text=value.said),)
-    if isinstance(value, list | tuple) and value and all(isinstance(part, Text | Image | Document) for part in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(part, Shown) for part in value):
         return tuple(value)
     if isinstance(value, bytes | bytearray):
         return (_bytes_part(bytes(value)),)
     if isinstance(value, BaseException):
         return (Text(text=clean(f"{type(value).__name__}: {value}")),)
-    return (Text(text=_as_json(value)),)
+    return (Text(text=_as_json(value, told or as_text)),)
 
 
 def _bytes_part(data: bytes) -> Text | Image:
@@ -181,17 +188,18 @@ def _bytes_part(data: bytes) -> Text | Image:
     return Text(text=data.decode(errors="replace"))
 
 
-def _as_json(value: Any) -> str:
+def _as_json(value: Any, told: Callable[[Any], Any]) -> str:
     dump = getattr(value, "model_dump", None)  # a pydantic model, without importing pydantic
     if callable(dump):
         value = dump(mode="json")
     try:
-        return msgspec.json.encode(value, enc_hook=_as_text).decode()
+        return msgspec.json.encode(value, enc_hook=told).decode()
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
         return clean(repr(value))
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
+    """The form in JSON of what JSON has none for."""
     item = getattr(value, "item", None)  # a numpy scalar
     if callable(item) and getattr(value, "shape", None) == ():
         return item()

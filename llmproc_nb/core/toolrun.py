@@ -22,11 +22,11 @@ from llmproc_nb.core.event import ToolRan, ToolStarted
 from llmproc_nb.core.message import Text, ToolCall, ToolResult, clean
 from llmproc_nb.core.output import shown
 from llmproc_nb.core.owner import ToolExit
-from llmproc_nb.core.paging import file_part, open_recorded, paged_result, rows_part
+from llmproc_nb.core.paging import file_part, in_place, open_recorded, paged_part, paged_result
 from llmproc_nb.core.result import ToolRun
 from llmproc_nb.core.sandboxed import note_recorded, recorded_ran
 from llmproc_nb.core.syscall import read_fd, run_python
-from llmproc_nb.core.tool import CutShort, Paged, Place, ResultParts, Tool, read_arguments, result_parts
+from llmproc_nb.core.tool import CutShort, Paged, Place, ResultParts, Shown, Tool, read_arguments, result_parts
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
@@ -88,6 +88,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     began: float | None = None
     arguments: dict[str, Any] | str = call.arguments
     deadline, trace = asyncio.timeout(None), None
+    parts: ResultParts = ()
     try:
         recorded = _recorded(run, node, position, call)
         if recorded is not None:
@@ -109,36 +110,37 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
                 return _answer(
                     run, node, position, call, cut.result.content, cut.outcome, cut.duration_s, arguments=arguments, replayed=True
                 )
-            parts, outcome = await _shown(run, value, f"tool_result {call.name}", place), "ran"
-            parts = (*ready.note, *parts)
-            if tool.function is not read_fd:  # what was asked for page by page stays as it is
-                parts = await paged_result(run.process, parts, f"tool_result {call.name}", node, position)
+            given, outcome = (*ready.note, *await _shown(run, value, f"tool_result {call.name}", place)), "ran"
+            if tool.function is read_fd:  # what was asked for page by page stays as it is
+                parts = tuple(map(in_place, given))
+            else:
+                parts = await paged_result(run.process, given, f"tool_result {call.name}", node, position)
     except asyncio.CancelledError:
-        parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
-        parts = (*_until_then(run, node, position), *parts)
+        given, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "interrupted"
+        given = (*_until_then(run, node, position), *given)
     except NotBegun:
-        parts, outcome = (Text(text=MAIN_BUSY if deadline.expired() else NOT_RUN),), "refused"
+        given, outcome = (Text(text=MAIN_BUSY if deadline.expired() else NOT_RUN),), "refused"
     except CutShort as cut_short:
-        parts, outcome = (Text(text=clean(str(cut_short))),), "interrupted"
+        given, outcome = (Text(text=clean(str(cut_short))),), "interrupted"
     except ReplayMiss:
         raise  # not the tool's fault, and nothing a model could mend
     except LogError as error:  # the call ends with it, but each answer is known first: others of its tools may have taken effect
         run.unkept = run.unkept or error
-        parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "failed"
+        given, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "refused" if began is None else "failed"
     except LlmprocError as error:
-        parts, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
+        given, outcome = (Text(text=clean(error.for_model())),), "refused" if began is None else "failed"
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a tool is foreign code: its fault is an answer, not ours
-        parts, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
+        given, outcome = (Text(text=clean(str(error) if isinstance(error, ToolExit) else f"{type(error).__name__}: {error}")),), "failed"
         if isinstance(error, ToolExit) and issubclass(error.kind, KeyboardInterrupt):
-            parts, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "interrupted"
+            given, outcome = (Text(text=NOT_RUN if began is None else UNKNOWN),), "interrupted"
         trace = _trace(error)
         if isinstance(error, TimeoutError) and deadline.expired():
-            parts, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
+            given, outcome = (Text(text=f"no result within {tool.timeout_s:g} s; whether it took effect is unknown"),), "timed_out"
     if outcome != "ran":
         try:  # an error can be as long as any other result
-            parts = await paged_result(run.process, parts, f"error of {call.name:.80}", node, position)
+            parts = await paged_result(run.process, given, f"error of {call.name:.80}", node, position)
         except LogError as error:
-            run.unkept = run.unkept or error
+            run.unkept, parts = run.unkept or error, tuple(map(in_place, given))
         except asyncio.CancelledError:
             parts = (Text(text=UNKNOWN),)
     duration_s = 0.0 if began is None else clock.monotonic() - began
@@ -149,11 +151,10 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
     return made
 
 
-def _until_then(run: Run, node: Node, position: int) -> ResultParts:
+def _until_then(run: Run, node: Node, position: int) -> tuple[Shown, ...]:
     """What code that was interrupted had given until then."""
     cell = next((cell for cell in run.code if cell.node == node.id and cell.position == position), None)
-    said = shown(recorded_ran(cell)) if cell is not None and cell.status == "interrupted" else ()
-    return tuple(Text(text=part.said) if isinstance(part, Paged) else part for part in said)
+    return shown(recorded_ran(cell)) if cell is not None and cell.status == "interrupted" else ()
 
 
 class _Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,22 +264,19 @@ async def _on_main(future: Future[Any]) -> Any:
         raise
 
 
-async def _shown(run: Run, value: Any, label: str, place: Place) -> ResultParts:
+async def _shown(run: Run, value: Any, label: str, place: Place) -> tuple[Shown, ...]:
     """What a tool returned, for the model. Anything but plain text may take its time, and a repr is foreign code: not on the owner loop."""
     if value is None or isinstance(value, str | bytes | bool | int | float):
         return result_parts(value)
     if isinstance(value, Path):
         return (await run.machine.owner.workers.run(lambda: file_part(run.process, value, place)),)
+    if isinstance(value, tuple) and value and all(isinstance(part, Shown) for part in value):
+        return value
 
-    def as_shown() -> ResultParts:
-        made = run.machine.show(value)
-        several = made if isinstance(made, tuple) and any(isinstance(part, Paged) for part in made) else (made,)
-        return tuple(part for one in several for part in _of_one(one))
+    def inline(part: Paged) -> str:
+        return paged_part(run.process, part, label, place.node, place.position).text
 
-    def _of_one(made: Any) -> ResultParts:
-        return (rows_part(run.process, made, label, place),) if isinstance(made, Paged) else result_parts(made)
-
-    return await run.machine.owner.workers.run(as_shown)
+    return await run.machine.owner.workers.run(functools.partial(run.machine.drivers.returned, value, inline))
 
 
 async def _released(function: Callable[[], Awaitable[Any]]) -> Any:

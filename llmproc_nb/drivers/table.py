@@ -26,7 +26,7 @@ from llmproc_nb.core.reading import instructions
 from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules
 from llmproc_nb.core.server import ServerDoor
 from llmproc_nb.core.syscall import SYSCALLS, syscall
-from llmproc_nb.core.tool import Tool, Toolset
+from llmproc_nb.core.tool import Paged, Shown, Tool, Toolset
 from llmproc_nb.core.usage import Usage
 
 HERE = "llmproc_nb.drivers"
@@ -155,6 +155,12 @@ class LateDrivers:
 
     def unpacked(self, value: Any) -> Any:
         return load(f"{HERE}.arrow:unpacked")(value)
+
+    def returned(self, value: Any, inline: Callable[[Paged], str]) -> tuple[Shown, ...]:
+        return load(f"{HERE}.value:returned")(value, inline)  # type: ignore[no-any-return]
+
+    def prompt_value(self, value: Any) -> Any:
+        return load(f"{HERE}.value:prompt_value")(value)
 
     def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:
         load(f"{HERE}.cellbook:write")(cells, Path(path), given)

@@ -68,7 +68,7 @@ class Publisher(DisplayPublisher):
 
 
 class FrameFormatter(BaseFormatter):
-    """Adds to a pandas frame the representation for models."""
+    """Adds to a pandas frame or series the representation for models."""
 
     format_type = Unicode(frame.MIME)
     print_method = AnyTrait("_no_object_has_this_")
@@ -233,6 +233,8 @@ def make() -> Interpreter:
     formatter = FrameFormatter(parent=made.display_formatter)
     formatter.for_type_by_name("pandas.core.frame", "DataFrame", frame.frame_view)
     formatter.for_type_by_name("pandas", "DataFrame", frame.frame_view)
+    formatter.for_type_by_name("pandas.core.series", "Series", frame.series_view)
+    formatter.for_type_by_name("pandas", "Series", frame.series_view)
     made.display_formatter.formatters[frame.MIME] = formatter
     made.display_formatter.active_types = [*made.display_formatter.active_types, frame.MIME]
     if hasattr(made.magics_manager, "load_all_lazy_magics"):  # one that is loaded later would replace ours

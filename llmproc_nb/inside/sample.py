@@ -1,6 +1,6 @@
 """Frames and arrays as text: what they are, and as many of their values as fit, saying exactly what was left out.
 
-The libraries are not imported: a type's own module names them, and the values' own methods do the work.
+The libraries are not imported: a type's own module names them, and the values' own methods do the work. Not here: all of them (whole).
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 CELL_CHARS = 200
+NUMPY_SHOWN = 1000
+"""Of an array with more values its own text leaves out the middle."""
 MISSING_UP_TO_CELLS = 50_000_000
 
 
@@ -26,18 +28,18 @@ def cut_text(text: str, budget_tokens: int) -> str:
 
 def sampled(value: Any) -> bool:
     """Whether this is a frame, a series, an index or an array."""
-    return _kind(value) is not None
-
-
-def is_frame(value: Any) -> bool:
-    """Whether this is a pandas frame, which has rows to page through."""
-    return _kind(value) == "frame" and hasattr(value, "to_csv")
+    return kind_of(value) is not None
 
 
 def sample_text(value: Any, label: str, budget_tokens: int) -> str:
     """The value's shape, types and a sample, in about that many tokens."""
+    return sample(value, label, budget_tokens)[0]
+
+
+def sample(value: Any, label: str, budget_tokens: int) -> tuple[str, bool]:
+    """The value's shape, types and a sample, in about that many tokens; and whether that is all of it, with nothing left out or cut."""
     title = f"{label}: " if label else ""
-    kind = _kind(value)
+    kind = kind_of(value)
     if kind == "frame":
         return _frame(value, title, budget_tokens)
     if kind == "series":
@@ -45,7 +47,8 @@ def sample_text(value: Any, label: str, budget_tokens: int) -> str:
     return _array(value, title, budget_tokens)
 
 
-def _kind(value: Any) -> str | None:
+def kind_of(value: Any) -> str | None:
+    """Which of these a value is: `frame`, `series` (an index is one), `array`, or none."""
     for base in type(value).__mro__:
         home = base.__module__.partition(".")[0]
         if home == "pandas":
@@ -58,14 +61,16 @@ def _kind(value: Any) -> str | None:
     return None
 
 
-def _frame(frame: Any, title: str, budget_tokens: int) -> str:
+def _frame(frame: Any, title: str, budget_tokens: int) -> tuple[str, bool]:
     rows, columns = frame.shape
     head = f"{title}pandas DataFrame, {_count(rows, 'row')} × {_count(columns, 'column')}"
     schema, shown = _schema(frame, budget_tokens // 2)
     index = "" if type(frame.index).__name__ == "RangeIndex" else f"\nindex: {_index(frame.index)}"
     lines = f"{head}{index}\n{schema}"
     part = frame.iloc[:, :shown]
-    return f"{lines}\n{_rows(part, budget_tokens - tokens(lines), 'rows as CSV' + (f', first {shown} columns' if shown < columns else ''))}"
+    what = "rows as CSV" + (f", first {shown} columns" if shown < columns else "")
+    rows_text, whole = _rows(part, budget_tokens - tokens(lines), what)
+    return f"{lines}\n{rows_text}", whole and shown == columns
 
 
 def _index(index: Any) -> str:
@@ -88,30 +93,31 @@ def _schema(frame: Any, budget_tokens: int) -> tuple[str, int]:
     return "\n".join(lines), frame.shape[1]
 
 
-def _series(series: Any, title: str, budget_tokens: int) -> str:
+def _series(series: Any, title: str, budget_tokens: int) -> tuple[str, bool]:
     name = f" {series.name!r}" if getattr(series, "name", None) is not None else ""
     kind = "Series" if hasattr(series, "iloc") else type(series).__name__
-    missing = int(series.isna().sum())
-    head = f"{title}pandas {kind}{name}, {_count(len(series), 'value')}, {series.dtype}, {missing:,} missing"
     frame = series.to_frame() if kind == "Series" else series.to_frame(index=False)
+    missing = int(frame.isna().any(axis=1).sum())
+    head = f"{title}pandas {kind}{name}, {_count(len(series), 'value')}, {series.dtype}, {missing:,} missing"
     if kind == "Series" and type(series.index).__name__ != "RangeIndex":
         head += f"\nindex: {_index(series.index)}"
-    return f"{head}\n{_rows(frame, budget_tokens - tokens(head), 'values as CSV')}"
+    text, whole = _rows(frame, budget_tokens - tokens(head), "values as CSV")
+    return f"{head}\n{text}", whole
 
 
-def _rows(frame: Any, budget_tokens: int, what: str) -> str:
-    """All rows where they fit; else the first and the last ones, and how many were left out."""
+def _rows(frame: Any, budget_tokens: int, what: str) -> tuple[str, bool]:
+    """All rows where they fit; else the first and the last ones, and how many were left out. And whether all is there, no cell cut."""
     total = frame.shape[0]
     budget_tokens -= 25  # for the lines around them
     if total == 0:
-        return f"no {what.partition(' ')[0]}"
+        return f"no {what.partition(' ')[0]}", not any(map(_is_long, frame.columns))
     few = _csv(frame.iloc[: min(total, 20)])
     fit = max(1, int(max(budget_tokens, 50) * min(total, 20) / max(1, tokens(few))))
     while True:
         if fit >= total:
             whole = _csv(frame)
             if tokens(whole) <= max(budget_tokens, 50) or total == 1:
-                return f"all {what}:\n{whole}"
+                return f"all {what}:\n{whole}", not _cuts(frame)
             fit = max(1, total * 2 // 3)
             continue
         first = max(1, fit * 2 // 3)
@@ -123,7 +129,22 @@ def _rows(frame: Any, budget_tokens: int, what: str) -> str:
     ends = f"first {first:,}" + (f" and last {last:,}" if last else "")
     left_out = total - first - last
     gap = f"[{left_out:,} of {total:,} {what.partition(' ')[0]} left out]\n"
-    return f"{ends} of {total:,} {what}:\n{head}{gap}{tail}"
+    return f"{ends} of {total:,} {what}:\n{head}{gap}{tail}", False
+
+
+def _cuts(frame: Any) -> bool:
+    """Whether a name or a cell is too long to be shown, or holds what would show only a part of itself."""
+    objects = (frame.iloc[:, at] for at, dtype in enumerate(frame.dtypes.tolist()) if getattr(dtype, "kind", "O") == "O")
+    return any(map(_is_long, frame.columns.tolist())) or any(any(map(_is_long, column)) for column in objects)
+
+
+def _is_long(value: Any) -> bool:
+    if isinstance(value, list | dict | tuple | set | bytes):
+        items = value.values() if isinstance(value, dict) else () if isinstance(value, bytes) else value
+        return len(repr(value)) > CELL_CHARS or any(map(_is_long, items))
+    if isinstance(value, str):
+        return len(value) > CELL_CHARS
+    return sampled(value) and (kind_of(value) != "array" or value.size > NUMPY_SHOWN)
 
 
 def _csv(frame: Any, *, header: bool = True) -> str:
@@ -148,9 +169,14 @@ def _cell(value: Any) -> str:
     return text if len(text) <= CELL_CHARS else f"{text[:CELL_CHARS]}… ({len(text):,} characters)"
 
 
-def _array(array: Any, title: str, budget_tokens: int) -> str:
+def array_head(array: Any) -> str:
+    """What is said of an array before its values."""
     shape = " × ".join(f"{size:,}" for size in array.shape) or "no dimensions"
-    head = f"{title}numpy array, {shape}, {array.dtype}"
+    return f"numpy array, {shape}, {array.dtype}"
+
+
+def _array(array: Any, title: str, budget_tokens: int) -> tuple[str, bool]:
+    head = f"{title}{array_head(array)}"
     flat = array.reshape(-1)
     size = int(flat.shape[0])
     count = min(size, max(8, budget_tokens // 2))
@@ -161,8 +187,10 @@ def _array(array: Any, title: str, budget_tokens: int) -> str:
             break
         count = max(8, min(count, size) * 2 // 3) if count < size or size > 8 else 8
     if count >= size:
-        return f"{head}, all values:\n{text}"
-    return f"{head}, first {count:,} of {size:,} values in row order:\n{text}\n[{size - count:,} of {size:,} values left out]"
+        plain = array.dtype.kind not in "OSUV"
+        return f"{head}, all values:\n{text}", plain or not any(_is_long(item) or _is_long(repr(item)) for item in flat.tolist())
+    left_out = f"[{size - count:,} of {size:,} values left out]"
+    return f"{head}, first {count:,} of {size:,} values in row order:\n{text}\n{left_out}", False
 
 
 def _written(values: Any) -> str:

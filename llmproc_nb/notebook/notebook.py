@@ -91,7 +91,6 @@ class Notebook:
             self._machine = made or open_machine(self)
             self.opened_in = {"mode": self.settings.mode, "recording": self.settings.recording}
             self._machine.current_cell = lambda: self.cell
-            self._machine.show = _show_value
             self._machine.find_cell = self._cell_end
             self._machine.find_variables = self._variables
             self._machine.approver = self._machine.approver or NotebookApprover(self.ip)
@@ -188,9 +187,3 @@ class Notebook:
         """Make something the cell's value, `_` and `Out[n]`, without showing it."""
         if self.ip.displayhook is not None:
             self.ip.displayhook.update_user_ns(value)
-
-
-def _show_value(value: Any) -> Any:
-    from llmproc_nb.notebook.toolvalue import tool_value
-
-    return tool_value(value)

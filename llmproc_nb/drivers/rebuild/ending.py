@@ -6,7 +6,7 @@ from typing import Any
 
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.event import ToolRan
-from llmproc_nb.core.message import Message, Text, ToolResult
+from llmproc_nb.core.message import Message, Text, ToolResult, user
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.record import OpenCall, Past, open_calls
 from llmproc_nb.core.syscall import went_back
@@ -56,7 +56,8 @@ def _finish_goto(family: Family, past: Past, process: Process) -> None:
     done = [event for event in ran if reply is not None and event.node == reply.id]
     if reply is not None and done:  # of all calls of that reply only the goto was followed
         arguments = read_arguments(reply.message.tool_calls[done[-1].position].arguments)
-        process.append(went_back(arguments["position"], arguments["message"], reply.depth - process.head.depth))
+        note = process.page(user(arguments["message"]), "note").text
+        process.append(went_back(arguments["position"], note, reply.depth - process.head.depth))
 
 
 def _take_back(family: Family, past: Past, process: Process) -> str | None:

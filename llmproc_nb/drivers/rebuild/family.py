@@ -35,7 +35,7 @@ from llmproc_nb.core.program import Program
 from llmproc_nb.core.record import Past, program_of, said, steps
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.drivers.rebuild.declared import Declarations, is_stand_in
-from llmproc_nb.drivers.rebuild.shown import mark_shown, unlabelled
+from llmproc_nb.drivers.rebuild.shown import mark_shown, says
 
 GONE = "(this text was too long for the log, and the file that kept it is gone)"
 PIECE_CHARS = 1 << 20
@@ -148,7 +148,7 @@ class Family:
         parent = node.parent.id if node.parent is not None else None
         self.machine.log.write(Appended, pid=process.pid, cell=event.cell, node=node.id, parent=parent, message=node.message, number=number)
         waiting = self.waiting.get(event.pid)
-        if waiting and node.message.role == "user" and unlabelled(node.message.text) == self.words(waiting[0]):
+        if waiting and node.message.role == "user" and says(process, node.message, self.words(waiting[0])):
             del waiting[0]
         elif event.call is not None and node.message.role == "user" and event.call not in self.calls:
             self.calls.add(event.call)

@@ -7,15 +7,27 @@ from collections.abc import Iterator
 
 from llmproc_nb.core.message import Message, Text, parts_of
 from llmproc_nb.core.process import Process
+from llmproc_nb.core.reading import is_fd_input
 from llmproc_nb.core.syscall import fd_rules
 
 _LABEL = re.compile(r"\[msg_\d{1,9}\] ")
-_SHOWN = re.compile(r'(?:\[msg_\d{1,9}\] )?<fd_(result|input|content) fd="fd:(\d{1,9})"(?:[^<>]*? chars="(\d{1,12})(?:-(\d{1,12}))?")?')
+_SHOWN = re.compile(r'<fd_(result|content) fd="fd:(\d{1,9})"(?:[^<>]*? chars="(\d{1,12})(?:-(\d{1,12}))?")?')
+_SAID = re.compile(r'^(?:\[msg_\d{1,9}\] )?<fd_input fd="fd:(\d{1,9})" type="', re.MULTILINE)
 
 
 def unlabelled(text: str) -> str:
     """A message of a user without the label that a model sees before it."""
     return _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
+
+
+def says(process: Process, message: Message, words: str) -> bool:
+    """Whether these words are what a message says, or what is in the fd that stands in their place."""
+    text = unlabelled(message.text)
+    found = _SAID.match(text) if is_fd_input(text) else None
+    if found is None or int(found[1]) not in process.fds:
+        return text == words
+    whole = process.fds.get(int(found[1])).text
+    return whole.chars == len(words) and whole.slice(0, whole.chars) == words
 
 
 def mark_shown(process: Process, message: Message) -> None:
@@ -31,10 +43,11 @@ def shown(message: Message, max_input_chars: int) -> Iterator[tuple[int, int, in
     if message.role not in ("tool", "user"):
         return
     for part in parts_of(message):
-        found = _SHOWN.match(part.text) if isinstance(part, Text) else None
-        if found is None:
+        if not isinstance(part, Text):
             continue
-        if found[1] == "content" and found[3]:
+        if message.role == "user":
+            yield from ((int(found[1]), 0, max_input_chars // 20) for found in _SAID.finditer(part.text))
+        elif (found := _SHOWN.match(part.text)) is not None and found[1] == "result":
+            yield int(found[2]), 0, None
+        elif found is not None and found[3]:
             yield int(found[2]), int(found[3]) - 1, int(found[4] or found[3])
-        elif found[1] != "content":
-            yield int(found[2]), 0, None if found[1] == "result" else max_input_chars // 20

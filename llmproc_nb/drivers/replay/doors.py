@@ -12,7 +12,7 @@ from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.program import Link, Program
 from llmproc_nb.core.provider import Config, Draft, Provider, Reply, Request, Settings
 from llmproc_nb.core.sandbox import SandboxDoor
-from llmproc_nb.core.tool import Toolset
+from llmproc_nb.core.tool import Paged, Shown, Toolset, result_parts
 from llmproc_nb.core.usage import Usage
 from llmproc_nb.drivers.replay.plaintext import PlainText
 
@@ -57,6 +57,12 @@ class LoggedDrivers:
         return value
 
     def unpacked(self, value: Any) -> Any:
+        return value
+
+    def returned(self, value: Any, inline: Callable[[Paged], str]) -> tuple[Shown, ...]:
+        return result_parts(value)
+
+    def prompt_value(self, value: Any) -> Any:
         return value
 
     def notebook(self, cells: Sequence[CodeRan], path: str, given: Sequence[str] = ()) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmproc_nb.core.dialog import Dialog
 from llmproc_nb.core.event import AnyEvent, Called, Moved
+from llmproc_nb.core.manual import PARAMETERS
 from llmproc_nb.core.record import steps
 
 
@@ -48,6 +49,14 @@ class Reader:
 
     texts: Mapping[str, tuple[str, ...]] = {}
     head: Any
+    running: Any
+
+    @property
+    def reads_fds(self) -> bool:
+        """Whether its model could read on in an fd: its own tools are none, but they are in its requests."""
+        return self.running is not None and any(
+            spec.parameters.get("properties", {}).keys() == PARAMETERS["read_fd"].keys() for spec in self.running.config.tools
+        )
 
     @property
     def inbox(self) -> tuple[str, ...]:

@@ -70,3 +70,7 @@ def test_a_program_is_checked_in_no_time() -> None:
     for _ in range(1000):
         Program(name="a", limits=Limits(steps=3))
     assert time.process_time() - began < 0.2
+
+
+def test_a_path_is_a_text_where_one_is_needed(tmp_path: Any) -> None:
+    assert Program(base_dir=tmp_path).base_dir == str(tmp_path)

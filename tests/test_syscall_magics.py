@@ -82,7 +82,10 @@ def test_a_fork_cell_that_is_run_again_starts_from_the_same_place(scout):
         ("%goto scout", "an address is msg_7, ~2 (two turns back), cell:4"),
         ("%goto scout ~7", "~7 is before the beginning; it has 1 turns so far"),
         ("%goto --undo", "no process is named"),
+        ("%goto scout msg_0 --undo", "%goto: msg_0 and --undo are two places"),
         ("%merge scout", "scout has no parent"),
+        ("%merge scout into", "%merge: no process is named after `into`"),
+        ("%send scout", "%send: the following arguments are required: text"),
         ("%fd", "there are no fds yet"),
         ("%fd scout 3", "PersonError: %fd: there is no fd '3'; nothing is open as an fd"),
         ("%spawn x from nowhere", "nowhere"),
@@ -102,6 +105,30 @@ def test_going_back_and_returning(scout):
     assert ok(scout.run("%goto scout --undo")).printed == "scout stands on msg_1 (assistant: about hello)\n"
     assert ok(scout.run("%goto scout --undo")).printed == "scout stands on msg_3 (assistant: about more)\n"
     assert "has not gone anywhere" in error(scout.run("%goto scout --undo"))
+
+
+@pytest.mark.parametrize("words", ["Don't use jargon", 'Say "no" twice', r"a \\ b  and   # c", "use --undo, not -u", "'quoted'"])
+def test_a_note_reaches_the_model_as_it_was_typed(scout, words):
+    last = "scout.head.message.text"
+    ok(scout.run(f"%goto scout msg_0 {words}"))
+    assert ok(scout.run(f"print({last})")).printed == f"{words}\n"
+    ok(scout.run("%fork scout typed"))
+    ok(scout.run("%%agent typed\nthink"))
+    ok(scout.run(f"%merge typed into scout {words}"))
+    assert ok(scout.run(f"print({last})")).printed.startswith(f"{words}\n<merged from=")
+    ok(scout.run(f"%send scout {words}"))
+    ok(scout.run("%%agent scout\nnext"))
+    assert ok(scout.run("print(scout.messages[-3].text)")).printed == f"{words}\n"
+    ok(scout.run("%kill typed"))
+
+
+def test_flags_and_comments_are_read_before_a_note_begins(scout):
+    ok(scout.run("%%agent scout\nmore"))
+    assert "stands on msg_1 " in ok(scout.run("%goto scout msg_1  # the first answer")).printed
+    assert "stands on msg_3 " in ok(scout.run("%goto --undo scout  # back")).printed
+    assert error(scout.run("%goto scout msg_1 --undo")).startswith("PersonError: %goto: msg_1 and --undo are two places; ")
+    assert "unrecognized arguments: --again" in error(scout.run("%goto scout msg_1 --again"))
+    assert "scout stands on msg_3" in ok(scout.run("%goto 'scout' ~0")).printed
 
 
 def test_a_cell_is_an_address(scout):

@@ -11,7 +11,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.address import KINDS
 from llmproc_nb.core.errors import PersonError, ToolError
-from llmproc_nb.notebook.flags import parse
+from llmproc_nb.notebook.flags import parse, parse_with_text
 from llmproc_nb.notebook.forkcell import ForkFlags
 from llmproc_nb.notebook.notebook import Notebook
 from llmproc_nb.notebook.tree import begun, first_words
@@ -71,16 +71,19 @@ class SyscallMagics(Magics):
     @magic_arguments("goto")
     @argument("process", nargs="?", help="the process")
     @argument("address", nargs="?", help="msg_7, ~2 (two turns back), cell:4, or a node id's first characters")
-    @argument("note", nargs="*", help="what the process is told there")
+    @argument("note", nargs="*", help="what the process is told there: the rest of the line, as it stands")
     @argument("--undo", action="store_true", help="stand again where it stood before its last goto")
     def goto_line(self, line: str) -> None:
         """Go back (or anywhere) in a process's dialog. What is left stays in the tree; `%goto NAME --undo` returns."""
-        args = parse(self.goto_line, line)
+        args = parse_with_text(self.goto_line, line, 2)
         if args.process is None:
             raise PersonError("no process is named", place="%goto", right="`%goto scout msg_3` or `%goto scout --undo`")
         process = self.notebook.process(args.process)
         if args.address is None and not args.undo:
             raise PersonError("no address is given", place="%goto", right=KINDS, step=f"`%tree {process.name}` shows them.")
+        if args.address is not None and args.undo:
+            right = "`--undo` goes back to where it stood before its last goto"
+            raise PersonError(f"{args.address} and --undo are two places", place="%goto", right=right, step="Give one of them.")
         with self.notebook.agent_cells.moving(process):
             node = process.undo() if args.undo else process.goto(args.address, " ".join(args.note) or None)
         number = process.labels.of(node)
@@ -131,7 +134,7 @@ class SyscallMagics(Magics):
     @argument("text", nargs="+", help="what it reads with its next request, also while it runs")
     def send_line(self, line: str) -> None:
         """Tell a process something: while it runs it reads it with its next request, else with its next call."""
-        args = parse(self.send_line, line)
+        args = parse_with_text(self.send_line, line, 1)
         process = self.notebook.process(args.process)
         process.send(" ".join(args.text))
         print(f"{process.name} reads it with its next {'request' if process.busy else 'call'}")
@@ -146,9 +149,11 @@ class SyscallMagics(Magics):
 
         A cell that is run again merges in the same place again: the message it added before stays on a branch.
         """
-        args = parse(self.merge_line, line)
+        args = parse_with_text(self.merge_line, line, 3 if line.split()[1:2] == ["into"] else 2)
         child = self.notebook.process(args.child)
         words = args.words[1:] if args.words[:1] == ["into"] else args.words
+        if args.words and not words:
+            raise PersonError("no process is named after `into`", place="%merge", right="`%merge child into process`")
         target = self.notebook.process(words[0]) if words else child.parent
         if target is None:
             raise PersonError(f"{child.name} has no parent", place="%merge", right="`%merge child into process`")

@@ -30,6 +30,7 @@ _RULE = re.compile(r"^-{3,}[ \t]*$", re.MULTILINE)
 class ForkFlags(msgspec.Struct, frozen=True, kw_only=True):
     """The line of `%fork` or `%%fork`, read."""
 
+    magic: str = "%fork"
     process: str
     names: tuple[str, ...] = ()
     count: int | None = None
@@ -65,7 +66,7 @@ class ForkCells:
         names = self._names(parent, flags, flags.count or len(flags.names) or len(programs) or 1)
         chosen: list[Any] = [*programs] or [None] * len(names)
         if len(chosen) != len(names):
-            raise PersonError(f"{len(names)} children and {len(chosen)} models", place="%fork", right="each child has one model")
+            raise PersonError(f"{len(names)} children and {len(chosen)} models", place=flags.magic, right="each child has one model")
         check(parent, len(names))  # all or none
         children = [
             parent.fork(name, at=flags.at, first_k=flags.first_k, last_n=flags.last_n, program=program)
@@ -154,9 +155,11 @@ class ForkCells:
     def _names(self, parent: Process, flags: ForkFlags, count: int) -> list[str]:
         """Names that can be typed in the notebook: those given, or scout_1, scout_2 …"""
         if flags.names and flags.count not in (None, len(flags.names)):
-            raise PersonError(f"{len(flags.names)} names and -n {flags.count}", place="%fork", right="names or a number are enough")
+            raise PersonError(f"{len(flags.names)} names and -n {flags.count}", place=flags.magic, right="names or a number are enough")
         for name in flags.names:
-            self._notebook.processes.check_name(name)
+            self._notebook.processes.check_free(name, parent)
+            if flags.names.count(name) > 1:
+                raise PersonError(f"{name!r} is named twice", place=flags.magic, right="each child needs a name of its own")
         if flags.names:
             return list(flags.names)
         known = self._names_of_cell(parent)
@@ -177,10 +180,8 @@ class ForkCells:
         """The next names that no child has and that stand for nothing else in the notebook."""
         base, others = re.sub(r"\W", "_", parent.name), {child.name for child in parent.machine.children(parent)} | {*taken}
 
-        def is_free(name: str) -> bool:
-            return name not in others and isinstance(self._notebook.ip.user_ns.get(name, parent), Process)
-
-        return list(islice(filter(is_free, (f"{base}_{number}" for number in count_from(1))), count))
+        numbered = (f"{base}_{number}" for number in count_from(1))
+        return list(islice((name for name in numbered if name not in others and self._notebook.processes.is_free(name, parent)), count))
 
     def _keep(self, parent: Process, flags: ForkFlags, children: Sequence[Process]) -> None:
         for child in children:

@@ -18,6 +18,7 @@ from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.syscall import fd_rules
 
 if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
     from llmproc_nb.notebook.flags import CellFlags
     from llmproc_nb.notebook.notebook import Notebook
 
@@ -64,6 +65,22 @@ class Processes:
         value = self._notebook.ip.user_ns.get(name)
         if value is not None and not isinstance(value, api.Process):
             raise PersonError(f"{name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own")
+
+    def check_free(self, name: str, parent: Process | None) -> None:
+        """As check_name, of a name for a new process. Raises PersonError also where a living process has it."""
+        self.check_name(name)
+        if not self.is_free(name, parent):
+            right, step = "a new one needs a name of its own", f"Choose another name, or `%kill {name}` first."
+            raise PersonError(f"{name!r} is a living process of this notebook", right=right, step=step)
+
+    def is_free(self, name: str, parent: Process | None) -> bool:
+        """Whether a new child of that parent may have a name: a cell that is run again gives again the names it gave."""
+        value = self._notebook.ip.user_ns.get(name)
+        if not isinstance(value, api.Process):
+            return value is None
+        above = value.parent
+        same = (above.name if above is not None else None) == (parent.name if parent is not None else None)  # it may be a new one by now
+        return not value.alive or (same and self._notebook.made_before(value))
 
     def functions(self, names: Iterable[str]) -> dict[str, Any]:
         """Tools by name: functions of the notebook where there is one of that name, else the name of a built-in tool."""

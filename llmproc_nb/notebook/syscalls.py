@@ -46,7 +46,7 @@ class SyscallMagics(Magics):
     @_branching
     def fork_line(self, line: str) -> Any:
         """Make children that stand where a process stands; nothing is copied and nothing runs."""
-        children = self.notebook.fork_cells.fork(_flags(parse(self.fork_line, line)))
+        children = self.notebook.fork_cells.fork(_flags("%fork", parse(self.fork_line, line)))
         return children[0] if len(children) == 1 else children
 
     @no_var_expand
@@ -64,7 +64,7 @@ class SyscallMagics(Magics):
 
     def read_fork_flags(self, line: str) -> ForkFlags:
         """The line of a `%%fork` cell. Raises PersonError."""
-        return _flags(parse(self.fork_cell, line))
+        return _flags("%%fork", parse(self.fork_cell, line))
 
     @no_var_expand
     @line_magic("goto")
@@ -105,10 +105,10 @@ class SyscallMagics(Magics):
             raise PersonError(f"{' '.join(words)!r} is more than one program", place="%spawn", right="`%spawn NAME from PROGRAM`")
         if args.words and not words:
             raise PersonError("no program is named after `from`", place="%spawn", right="`%spawn NAME from PROGRAM`")
-        self.notebook.processes.check_name(args.name)
+        parent = self.notebook.process(args.by) if args.by else None
+        self.notebook.processes.check_free(args.name, parent)
         named = words[0] if words else None
-        if args.by:
-            parent = self.notebook.process(args.by)
+        if parent is not None:
             process = parent.spawn(self._program_below(parent, named, args.name), args.name, access=args.access)
         else:
             program = self.notebook.processes.program(Choice(program=named).over(self.notebook.choice), args.name)
@@ -241,16 +241,17 @@ class SyscallMagics(Magics):
         return found[0]
 
 
-def _flags(args: Any) -> ForkFlags:
+def _flags(magic: str, args: Any) -> ForkFlags:
     if args.number is not None and args.number < 1:
-        raise PersonError(f"-n {args.number}", place="%fork", right="at least one child is needed")
+        raise PersonError(f"-n {args.number}", place=magic, right="at least one child is needed")
     for flag, kept in (("--first-k", args.first_k), ("--last-n", args.last_n)):
         if kept is not None and kept < 0:
-            raise PersonError(f"{flag} {kept}", place="%fork", right="a number of messages to keep is needed")
+            raise PersonError(f"{flag} {kept}", place=magic, right="a number of messages to keep is needed")
     steps = getattr(args, "max_steps", None)
     if steps is not None and steps < 1:
-        raise PersonError(f"--max-steps {steps}", place="%%fork", right="at least one request is needed")
+        raise PersonError(f"--max-steps {steps}", place=magic, right="at least one request is needed")
     return ForkFlags(
+        magic=magic,
         process=args.process,
         names=tuple(args.names),
         count=args.number,

@@ -139,6 +139,17 @@ def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
     assert error(ran) == "ProgramError: script: the script raised ValueError: on purpose."
     assert ok(scout.run("list(_.stop_reason)")).data() == ["['ProgramError', 'ProgramError']"]
     assert scout.run("%%fork scout\nfail\n---\nwork").status == "ok"
+    assert ok(scout.run("(_.error[0], _.error.isna().tolist(), str(_.error.dtype), list(_.columns))")).data() == [
+        "('script: the script raised ValueError: on purpose.',\n [False, True],\n 'string',\n"
+        " ['child',\n  'model',\n  'prompt',\n  'answer',\n  'stop_reason',\n  'error',\n  'tokens',\n  'cost_usd'])"
+    ]
+
+
+def test_an_interrupt_of_a_nested_fork_cell_keeps_its_frame(scout):
+    ran = scout.run("get_ipython().run_cell_magic('fork', 'scout i1 i2', 'slow')", interrupt_after_s=1.5)
+    assert ran.status == "error" and ran.error["ename"] == "KeyboardInterrupt"
+    rows = ok(scout.run("[(row.stop_reason, row.answer.startswith('slowly')) for row in _.itertuples()]")).data()
+    assert rows == ["[('interrupted', True), ('interrupted', True)]"]
 
 
 @pytest.mark.parametrize(

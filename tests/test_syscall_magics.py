@@ -53,7 +53,7 @@ b      about second   end_turn     12      0.0000"""
     frame = ok(scout.run("_.drop(columns=['cost_usd', 'tokens']).to_dict('list')")).data()[0]
     assert frame == (
         "{'child': ['a', 'b'],\n 'model': ['m', 'm'],\n 'prompt': ['first 2', 'second'],\n"
-        " 'answer': ['about first 2', 'about second'],\n 'stop_reason': ['end_turn', 'end_turn']}"
+        " 'answer': ['about first 2', 'about second'],\n 'stop_reason': ['end_turn', 'end_turn'],\n 'error': [None, None]}"
     )
 
 
@@ -180,6 +180,8 @@ def test_the_tree_shows_every_branch(scout):
 def test_an_interrupt_in_the_middle_of_a_fan_out_stops_all_and_keeps_what_they_said(scout):
     ran = scout.run("%%fork scout s1 s2 s3\nslow", interrupt_after_s=1.5)
     assert ran.status == "error" and ran.error["ename"] == "KeyboardInterrupt"
+    frame = "(list(_.stop_reason), bool(_.answer.str.startswith('slowly').all()), bool((_.tokens > 0).all()))"
+    assert ok(scout.run(frame)).data() == ["(['interrupted', 'interrupted', 'interrupted'], True, True)"]
     states = ok(scout.run("[(p.state, p.head.message.interrupted, 'slowly' in p.get_last_message()) for p in (s1, s2, s3)]")).data()[0]
     assert states == "[('idle', True, True), ('idle', True, True), ('idle', True, True)]"
     assert ok(scout.run("%%agent s1\ngo on")).data() == ["s1 (scripted: no model answered): about go on"]

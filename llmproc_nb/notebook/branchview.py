@@ -61,7 +61,7 @@ def branch_frame(branches: Branches) -> Any:
     """The children as a DataFrame, answers whole."""
     import pandas as pd
 
-    columns = ("child", "model", "prompt", *COLUMNS[1:])
+    columns = ("child", "model", "prompt", "answer", "stop_reason", "error", "tokens", "cost_usd")
     rows = [
         (
             branch.process.name,
@@ -69,13 +69,14 @@ def branch_frame(branches: Branches) -> Any:
             prompt_text(branch),
             branch.text,
             branch.stop_reason,
+            str(branch.error) if branch.error is not None else None,
             branch.usage.total_tokens,
             _cost(branch),
         )
         for branch in branches
     ]
     frame = pd.DataFrame(rows, columns=list(columns))
-    return frame.astype({"tokens": "Int64", "cost_usd": "Float64", "stop_reason": "category"})
+    return frame.astype({"tokens": "Int64", "cost_usd": "Float64", "stop_reason": "category", "error": "string"})
 
 
 def prompt_text(branch: Branch) -> str:

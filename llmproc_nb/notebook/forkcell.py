@@ -86,8 +86,8 @@ class ForkCells:
         try:
             await wait_in_cell(branches, tools)  # type: ignore[arg-type]
         finally:
-            view.finish()
-        self._end(branches, view)
+            self._show(view)
+        _raise_where_none_answered(branches)
 
     def run_nested(self, line: str, body: str) -> None:
         """`%%fork` under another magic, in a loop or a function: the main thread waits."""
@@ -98,15 +98,13 @@ class ForkCells:
         try:
             tools.wait(branches)  # type: ignore[arg-type]
         finally:
-            view.finish()
-        self._end(branches, view)
+            self._show(view)
+        _raise_where_none_answered(branches)
 
-    def _end(self, branches: Branches, view: FanView) -> None:
-        """The frame is the cell's value. Raises the first error where no child has an answer: then the cell has failed."""
+    def _show(self, view: FanView) -> None:
+        """Show what came of the children, also of those that were stopped; its frame is the cell's value."""
+        view.finish()
         self._notebook.be_value(view.frame())
-        errors = [branch.error for branch in branches if branch.error is not None]
-        if len(errors) == len(branches):
-            raise errors[0]
 
     def _start(self, flags: ForkFlags, body: str, on_main: Any) -> tuple[Branches, FanView]:
         from llmproc_nb.notebook.ask import asks_here
@@ -190,3 +188,10 @@ class ForkCells:
             known = self._names_of_cell(parent)
             known.names[known.used : known.used + len(children)] = [child.name for child in children]
             known.used += len(children)
+
+
+def _raise_where_none_answered(branches: Branches) -> None:
+    """Raises the first error where no child has an answer: then the cell has failed."""
+    errors = [branch.error for branch in branches if branch.error is not None]
+    if len(errors) == len(branches):
+        raise errors[0]

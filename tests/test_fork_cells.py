@@ -219,8 +219,9 @@ def test_a_merge_that_is_run_again_takes_the_place_of_the_first(scout):
     ok(scout.run("%%fork scout idea\nchanged", cell="f"))
     ok(scout.run("%merge idea into scout", cell="m"))
     ok(scout.run("%%agent scout\nthen", cell="t"))
-    merged = '<merged from="idea">\nabout changed\n</merged>'
-    assert ok(scout.run("[message.text for message in scout.messages[3:]]")).data() == [str([merged, "then", "about then"])]
+    assert ok(scout.run("print(*(message.text for message in scout.messages[3:]), sep='|')")).printed == (
+        '<merged from="idea" tokens="13">\nabout changed\n</merged>|then|about then\n'
+    )
 
 
 def test_two_merges_in_one_cell_follow_each_other(scout):

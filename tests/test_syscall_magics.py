@@ -142,7 +142,7 @@ def test_a_cell_is_an_address(scout):
 def test_merge_says_what_the_parent_knows_now(scout):
     ok(scout.run("%%fork scout idea\nthink"))
     assert ok(scout.run("%merge idea into scout")).printed == "scout knows what idea found (about think)\n"
-    assert ok(scout.run("scout.head.message.text")).data() == ["'<merged from=\"idea\">\\nabout think\\n</merged>'"]
+    assert ok(scout.run("scout.head.message.text")).data() == ['\'<merged from="idea" tokens="11">\\nabout think\\n</merged>\'']
     diff = ok(scout.run("%diff scout idea")).data()[0]
     assert diff.splitlines()[0] == "scout and idea share 2 messages" and "--- idea\nuser: think\nassistant: about think" in diff
 

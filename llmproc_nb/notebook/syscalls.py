@@ -145,7 +145,7 @@ class SyscallMagics(Magics):
     @argument("child", help="the branch")
     @argument("words", nargs="*", metavar="into PROCESS [NOTE]", help="where to (default: its parent), and a note that is said with it")
     def merge_line(self, line: str) -> None:
-        """Bring a branch home as one message: its conclusion and its fds. The branch stays as it is.
+        """Bring a branch home as one message: its conclusion, its newest pictures and its fds. The branch stays as it is.
 
         A cell that is run again merges in the same place again: the message it added before stays on a branch.
         """

@@ -128,12 +128,14 @@ def test_children_may_fork_again_up_to_the_limit_of_depth():
     assert scout.run("go").result().text == "end"
     deepest = scout.machine.find("scout.1.1")
     assert not scout.machine.children(deepest)
-    assert "its limit of depth is 2" in deepest.path[-2].message.tool_results[0].text
+    step = "Go on without one, or start scout from a program with a higher limits.depth."
+    assert f"its limit of depth is 2. {step}" in deepest.path[-2].message.tool_results[0].text
 
 
 def test_a_thousand_children_with_a_limit_of_ten_are_refused_before_the_first():
     scout = scripted({"say": "x"}, limits=Limits(children=10))
-    with pytest.raises(LimitReached, match="0 made so far, 1000 more asked for; scout may have 10 children"):
+    had = "0 made so far, 1000 more asked for; scout may have 10 children and children's children in all. "
+    with pytest.raises(LimitReached, match=had + "Go on with those it has, or start scout from a program with a higher limits.children"):
         scout.fork_map(["x"] * 1000)
     assert len(scout.machine.processes) == 1
     for _ in range(10):

@@ -195,7 +195,7 @@ def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None
     if step is not None:
         raise PersonError(f"{frame} has no steps", place="%log", right="`%log seen 7` shows what went out with request 7")
     if frame not in FRAMES:
-        raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)}")
+        raise PersonError(f"there is no frame {frame!r}", place="%log", right=f"there are {', '.join(FRAMES)} and seen")
     made = read_log(file).frames() if file else frames(notebook.machine.log.events)
     found = getattr(made, frame)
     if not name:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from kernels import Kernel, Ran, error, ok
+from kernels import kernel as started_kernel
 
 SETUP = """
 %load_ext llmproc_nb
@@ -143,6 +144,16 @@ def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
         "('script: the script raised ValueError: on purpose.',\n [False, True],\n 'string',\n"
         " ['child',\n  'model',\n  'prompt',\n  'answer',\n  'stop_reason',\n  'error',\n  'tokens',\n  'cost_usd'])"
     ]
+
+
+def test_a_child_that_runs_shows_its_last_words_so_far_and_no_tokens_before_they_are_counted():
+    with started_kernel(LLMPROC_NB_STREAM="1") as kernel:
+        ok(kernel.run(SETUP))
+        ok(kernel.run("scout = prog.start('scout')"))
+        ran = kernel.run("%%fork scout a b\nslow", interrupt_after_s=2)
+    frames = [line for text in ran.data() for line in text.splitlines()[2:]]
+    assert any(re.fullmatch(r"a +… ?[slowy ]{40,56} +running +– +–", line) for line in frames), frames[-8:]
+    assert re.match(r"a +slowly slowly .*interrupted +\d+ ", frames[-2])
 
 
 def test_an_interrupt_of_a_nested_fork_cell_keeps_its_frame(scout):

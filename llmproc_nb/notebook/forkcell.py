@@ -108,9 +108,10 @@ class ForkCells:
 
     def _start(self, flags: ForkFlags, body: str, on_main: Any) -> tuple[Branches, FanView]:
         from llmproc_nb.notebook.ask import asks_here
-        from llmproc_nb.notebook.fanview import FanView
+        from llmproc_nb.notebook.fanview import FanView, Heard
 
-        notebook = self._notebook
+        notebook, heard = self._notebook, Heard()
+        streams = notebook.settings.streams
         parent = notebook.process(flags.process)
         programs = self._programs(parent, flags)
         prompts = self._prompts(flags, body, len(programs))
@@ -118,14 +119,15 @@ class ForkCells:
         start = flags.at if flags.at is not None else notebook.agent_cells.forked_from(parent)
 
         def run(child: Process, prompt: Prompt, fan: Fan) -> Call:
-            return child.run(prompt, max_iterations=flags.max_steps, on_main=on_main, cell=notebook.cell, fan=fan)
+            on_delta = heard.reader(child.pid) if streams else None
+            return child.run(prompt, max_iterations=flags.max_steps, on_main=on_main, on_delta=on_delta, cell=notebook.cell, fan=fan)
 
         with asks_here(on_main):
             branches = parent.fork_map(
                 prompts, names=names, at=start, first_k=flags.first_k, last_n=flags.last_n, programs=programs or None, run=run
             )
         self._keep(parent, flags, branches.processes)
-        return branches, FanView(parent, branches, streams=notebook.settings.streams)
+        return branches, FanView(parent, branches, heard, streams=streams)
 
     def _prompts(self, flags: ForkFlags, body: str, models: int) -> list[Prompt]:
         """A prompt for each child: the blocks of the body, or its one block for all of them."""

@@ -278,8 +278,7 @@ def loaded():
     ],
 )
 def test_the_magics_of_system_calls_offer_what_there_is(loaded, line, offered):
-    owners = {getattr(function, "__self__", None) for function in loaded.magics_manager.magics["line"].values()}
-    assert complete_line(line, len(line), known_of(loaded, loaded.llmproc, owners)) == offered
+    assert loaded_offers(loaded, line) == offered
 
 
 def test_addresses_and_fds_are_offered_with_their_first_words(loaded):
@@ -293,6 +292,24 @@ def test_addresses_and_fds_are_offered_with_their_first_words(loaded):
         }
         assert [one.type for one in loaded.Completer.completions("%fd scout ", 10)] == ["a long text"]
     assert Named("a", "b") == "a"
+
+
+def test_nodes_are_offered_by_the_first_characters_of_their_ids(loaded):
+    scout = loaded.user_ns["scout"]
+    said, left = scout.path[-1].id, scout.labels.get(2).id
+    with provisionalcompleter():
+        for node, words in ((said, "assistant: fine"), (left, "user, left: second words")):
+            line = f"%goto scout {node[:3]}"
+            assert [(one.text, one.type) for one in loaded.Completer.completions(line, len(line))] == [(node[:7], words)]
+    assert scout.at(said[:7]).id == said
+    for typed, offered in ((said[:2], []), (said[:12], [said[:12]]), ("ffff", []), (f"--at={said[:5]}", [said[:7]])):
+        magic = "%fork scout " if typed.startswith("--") else "%goto scout "
+        assert loaded_offers(loaded, magic + typed) == offered
+
+
+def loaded_offers(loaded, line):
+    owners = {getattr(function, "__self__", None) for function in loaded.magics_manager.magics["line"].values()}
+    return complete_line(line, len(line), known_of(loaded, loaded.llmproc, owners))
 
 
 def test_completion_loads_no_price_list_before_it_is_asked_for_models():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import time
 
 import pytest
 from machines import events, machine, roles, scripted
 
-from llmproc_nb.core.clock import SystemClock
+from llmproc_nb.api import Machine
+from llmproc_nb.core.clock import FixedClock, SystemClock
 from llmproc_nb.core.errors import LimitReached, PersonError, PromptError
 from llmproc_nb.core.event import Appended, Merged, Started
 from llmproc_nb.core.provider import Request
 from llmproc_nb.core.usage import Limits
+from llmproc_nb.drivers.table import LateDrivers
 
 FORKS = {"when": "^split", "call": [{"name": "fork", "arguments": {"prompts": ["task a", "task b"]}}]}
 
@@ -124,12 +128,14 @@ def test_children_may_fork_again_up_to_the_limit_of_depth():
     assert scout.run("go").result().text == "end"
     deepest = scout.machine.find("scout.1.1")
     assert not scout.machine.children(deepest)
-    assert "its limit of depth is 2" in deepest.path[-2].message.tool_results[0].text
+    step = "Go on without one, or start scout from a program with a higher limits.depth."
+    assert f"its limit of depth is 2. {step}" in deepest.path[-2].message.tool_results[0].text
 
 
 def test_a_thousand_children_with_a_limit_of_ten_are_refused_before_the_first():
     scout = scripted({"say": "x"}, limits=Limits(children=10))
-    with pytest.raises(LimitReached, match="0 made so far, 1000 more asked for; scout may have 10 children"):
+    had = "0 made so far, 1000 more asked for; scout may have 10 children and children's children in all. "
+    with pytest.raises(LimitReached, match=had + "Go on with those it has, or start scout from a program with a higher limits.children"):
         scout.fork_map(["x"] * 1000)
     assert len(scout.machine.processes) == 1
     for _ in range(10):
@@ -227,7 +233,9 @@ def test_merge_brings_the_conclusion_home_as_one_message():
     child.open_fd("long text", "tool_result x")
     node = scout.merge(child, "What the idea gave:")
     assert node is scout.head and node.message.role == "user"
-    assert node.message.text == 'What the idea gave:\n<merged from="idea">\nre: think\n<fd here="fd:1" there="fd:1"/>\n</merged>'
+    assert node.message.text == (
+        'What the idea gave:\n<merged from="idea" tokens="5">\nre: think\n<fd here="fd:1" there="fd:1"/>\n</merged>'
+    )
     assert scout.fds.get("fd:1").page(1).text == "long text"
     assert events(scout, Merged)[0].child == child.pid
     assert roles(child) == ["system", "user", "assistant"]
@@ -235,6 +243,71 @@ def test_merge_brings_the_conclusion_home_as_one_message():
         scout.merge(scout)
     with pytest.raises(PersonError, match="has not said anything yet"):
         scout.merge(scout.fork(at="first"))
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def plot(number: int) -> bytes:
+    """A picture."""
+    return PNG + bytes([number])
+
+
+def test_merge_brings_the_newest_pictures_the_branch_made_and_none_it_began_with():
+    def script(request: Request):
+        found = re.fullmatch(r"plot (\d) to (\d)", last_words(request))
+        numbers = range(int(found[1]), int(found[2])) if found else ()
+        return {"call": [{"name": "plot", "arguments": {"number": number}} for number in numbers]} if found else "plotted"
+
+    scout = scripted(script, tools=[plot])
+    scout.run("plot 0 to 1").result()
+    child = scout.fork("idea")
+    for words in ("plot 1 to 3", "plot 3 to 6"):
+        child.run(words).result()
+    node = scout.merge(child)
+    assert [part.data[-1] for part in node.message.parts[1:]] == [2, 3, 4, 5]
+    assert node.message.parts[0].text.startswith('<merged from="idea" tokens=')
+    assert str(scout.run("go on")) == "plotted"
+
+
+def test_merge_says_how_a_branch_was_stopped_and_what_it_took():
+    def script(request: Request):
+        if last_words(request) == "slow":
+            return {"say": "slowly " * 200, "delay_s": 0.02}
+        return {"say": "half an ans", "stop": "max_tokens"} if last_words(request) == "long" else f"re: {last_words(request)}"
+
+    scout = scripted(script, on=machine(SystemClock()))
+    child = scout.fork("idea")
+    for words, said in (("think", ' tokens="5"'), ("long", ' stopped="max_tokens" tokens="13"'), ("think", ' tokens="25"')):
+        child.run(words).result()
+        assert scout.merge(child).message.text.startswith(f'<merged from="idea"{said}>\n')
+    call = child.run("slow")
+    time.sleep(0.3)
+    call.cancel()
+    assert call.result().stop_reason == "interrupted"
+    assert scout.merge(child).message.text.startswith('<merged from="idea" stopped="interrupted" tokens="')
+    child.goto("~1")
+    assert scout.merge(child).message.text.startswith('<merged from="idea" tokens="')  # what it says now is whole
+
+
+class Priced(LateDrivers):
+    """Drivers that know the price of two requests."""
+
+    prices = (0.0125, 0.0125, None)
+
+    def price(self, model, provider, usage, when_ns):
+        price, *self.prices = self.prices
+        return price
+
+
+def test_merge_says_what_a_branch_cost_with_all_below_it_where_that_is_known():
+    scout = scripted(lambda request: f"re: {last_words(request)}", on=Machine(Priced(lambda: os.environ), clock=FixedClock()))
+    child = scout.fork("idea")
+    child.run("think").result()
+    child.fork().run("think").result()
+    assert '<merged from="idea" tokens="13" cost_usd="0.0250">' in scout.merge(child).message.text
+    child.run("more").result()
+    assert re.search(r'<merged from="idea" tokens="\d\d">', scout.merge(child).message.text)
 
 
 def test_a_fork_sees_the_fds_opened_until_then_and_numbers_its_own():

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from kernels import Kernel, Ran, error, ok
+from kernels import kernel as started_kernel
 
 SETUP = """
 %load_ext llmproc_nb
@@ -37,7 +38,7 @@ def scout(kernel):
     """A kernel in which `scout` has answered once."""
     ok(kernel.run("%%agent scout -p prog\nhello"))
     yield kernel
-    ok(kernel.run("%kill scout"))
+    ok(kernel.run("for one in [*scout.machine.processes.values()]: one.kill()"))
     kernel.run("del scout")
 
 
@@ -75,6 +76,47 @@ def test_children_take_no_name_that_stands_for_something_else(scout):
     assert ok(scout.run("scout_1; del scout_1")).status == "ok"
 
 
+@pytest.mark.parametrize("cell", ["%fork scout a a", "%%fork scout a a\nsame", "%%fork scout a a\none\n---\ntwo"])
+def test_two_children_of_one_name_are_refused(scout, cell):
+    assert error(scout.run(cell)) == f"PersonError: {cell.split()[0]}: 'a' is named twice; each child needs a name of its own."
+    assert ok(scout.run("len(scout.machine.children(scout))")).data() == ["0"]
+
+
+@pytest.mark.parametrize("cell", ["%fork other scout", "%%fork other new scout\nx", "%spawn scout from prog", "%spawn scout --by other"])
+def test_the_name_of_a_living_process_is_refused_to_a_new_one(scout, cell):
+    ok(scout.run("%spawn other from prog"))
+    said = "'scout' is a living process of this notebook; a new one needs a name of its own. Choose another name, or `%kill scout` first."
+    assert said in error(scout.run(cell))
+    assert ok(scout.run("(scout.get_last_message(), 'new' in globals(), len(other.machine.children(other)))")).data() == [
+        "('about hello', False, 0)"
+    ]
+    ok(scout.run("%kill scout\n%spawn scout from prog"))
+    assert ok(scout.run("scout.get_last_message()")).data() == ["''"]
+
+
+@pytest.mark.parametrize("cell", ["%fork scout mine", "%%fork scout mine\nx", "%spawn mine from prog", "%spawn mine --by scout"])
+def test_a_cell_that_is_run_again_takes_the_name_it_gave(scout, cell):
+    for _ in range(3):
+        ok(scout.run(cell, cell="c"))
+    ok(scout.run("%kill scout\nscout = prog.start('scout')"))
+    ok(scout.run(cell, cell="c"))
+    assert ok(scout.run("mine.parent in (None, scout)")).data() == ["True"]
+    assert "is a living process" in error(scout.run(cell, cell="another"))
+
+
+def test_a_cell_gives_no_name_twice_in_one_run(scout):
+    for _ in range(2):
+        assert "'mine' is a living process" in error(scout.run("%fork scout mine\n%fork scout mine", cell="c"))
+
+
+def test_children_that_get_names_take_none_of_a_living_process(scout):
+    ok(scout.run("%spawn scout_1 from prog"))
+    assert names(scout.run("%%fork scout -n 2\none", cell="f")) == ["scout_2", "scout_3"]
+    assert names(scout.run("%%fork scout -n 2\none", cell="f")) == ["scout_2", "scout_3"]
+    ok(scout.run("%kill scout\nscout = prog.start('scout')"))
+    assert names(scout.run("%%fork scout -n 2\none", cell="f")) == ["scout_2", "scout_3"]
+
+
 def test_children_of_a_process_whose_name_is_no_python_name_can_be_typed(scout):
     ok(scout.run("inner = scout.fork()"))
     assert "scout_1_1 (pid" in ok(scout.run("%fork scout.1")).data()[0]
@@ -98,6 +140,27 @@ def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
     assert error(ran) == "ProgramError: script: the script raised ValueError: on purpose."
     assert ok(scout.run("list(_.stop_reason)")).data() == ["['ProgramError', 'ProgramError']"]
     assert scout.run("%%fork scout\nfail\n---\nwork").status == "ok"
+    assert ok(scout.run("(_.error[0], _.error.isna().tolist(), str(_.error.dtype), list(_.columns))")).data() == [
+        "('script: the script raised ValueError: on purpose.',\n [False, True],\n 'string',\n"
+        " ['child',\n  'model',\n  'prompt',\n  'answer',\n  'stop_reason',\n  'error',\n  'tokens',\n  'cost_usd'])"
+    ]
+
+
+def test_a_child_that_runs_shows_its_last_words_so_far_and_no_tokens_before_they_are_counted():
+    with started_kernel(LLMPROC_NB_STREAM="1") as kernel:
+        ok(kernel.run(SETUP))
+        ok(kernel.run("scout = prog.start('scout')"))
+        ran = kernel.run("%%fork scout a b\nslow", interrupt_after_s=2)
+    frames = [line for text in ran.data() for line in text.splitlines()[2:]]
+    assert any(re.fullmatch(r"a +… ?[slowy ]{40,56} +running +– +–", line) for line in frames), frames[-8:]
+    assert re.match(r"a +slowly slowly .*interrupted +\d+ ", frames[-2])
+
+
+def test_an_interrupt_of_a_nested_fork_cell_keeps_its_frame(scout):
+    ran = scout.run("get_ipython().run_cell_magic('fork', 'scout i1 i2', 'slow')", interrupt_after_s=1.5)
+    assert ran.status == "error" and ran.error["ename"] == "KeyboardInterrupt"
+    rows = ok(scout.run("[(row.stop_reason, row.answer.startswith('slowly')) for row in _.itertuples()]")).data()
+    assert rows == ["[('interrupted', True), ('interrupted', True)]"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +170,10 @@ def test_a_fork_cell_fails_where_all_children_failed_and_keeps_its_frame(scout):
         ("%%fork scout -n 2\nx\n---\ny\n---\nz", "%%fork: 3 prompts and -n 2; as many"),
         ("%%fork scout -n 3 --model scripted:a,scripted:b\nx", "%%fork: 1 prompt, -n 3 and 2 models; as many"),
         ("%%fork scout --max-steps 0\nx", "%%fork: --max-steps 0; at least one request is needed"),
+        ("%%fork scout -n 0\nx", "%%fork: -n 0; at least one child is needed"),
+        ("%%fork scout --last-n -1\nx", "%%fork: --last-n -1; a number of messages"),
+        ("%%fork scout a -n 2\nx", "%%fork: 1 prompt, -n 2 and 1 names; as many"),
+        ("%fork scout a -n 2", "%fork: 1 names and -n 2; names or a number"),
         ("%%fork scout --bg\nx", "%%fork: unrecognized arguments: --bg"),
         ("%fork scout --last-n -1", "%fork: --last-n -1; a number of messages"),
         ("%fork", "%fork: the following arguments are required: process. See"),
@@ -163,8 +230,9 @@ def test_a_merge_that_is_run_again_takes_the_place_of_the_first(scout):
     ok(scout.run("%%fork scout idea\nchanged", cell="f"))
     ok(scout.run("%merge idea into scout", cell="m"))
     ok(scout.run("%%agent scout\nthen", cell="t"))
-    merged = '<merged from="idea">\nabout changed\n</merged>'
-    assert ok(scout.run("[message.text for message in scout.messages[3:]]")).data() == [str([merged, "then", "about then"])]
+    assert ok(scout.run("print(*(message.text for message in scout.messages[3:]), sep='|')")).printed == (
+        '<merged from="idea" tokens="13">\nabout changed\n</merged>|then|about then\n'
+    )
 
 
 def test_two_merges_in_one_cell_follow_each_other(scout):

@@ -9,6 +9,7 @@ from machines import events, roles, scripted
 
 from llmproc_nb.core.errors import CallStateError, PersonError
 from llmproc_nb.core.event import Moved, ToolRan
+from llmproc_nb.core.message import user
 from llmproc_nb.core.provider import Request
 
 
@@ -62,7 +63,7 @@ def test_undo_takes_a_goto_back_as_often_as_there_was_one():
         ("~9", "~9 is before the beginning; it has 3 turns so far"),
         ("seven", "'seven' is no address; an address is msg_7, ~2"),
         ("cell:4", "cell '4' did not end on a message of scout"),
-        ("abcdef12", "no node starts with 'abcdef12'"),
+        ("abcdef12", r"scout: no node starts with 'abcdef12'; the newest on its path are msg_5 \(assistant: three\), msg_4"),
     ],
 )
 def test_an_address_that_leads_nowhere_says_what_there_is(address, said):
@@ -71,6 +72,17 @@ def test_an_address_that_leads_nowhere_says_what_there_is(address, said):
     with pytest.raises(PersonError, match=said):
         scout.goto(address)
     assert scout.head is before
+
+
+def test_an_id_of_too_few_characters_names_those_it_may_be():
+    scout = three_turns()
+    begins, number = scout.head.id[:4], 0
+    while len([node for node in scout.machine.dialog if node.id.startswith(begins)]) < 2:
+        scout.graft(user(f"other {number}"), scout.head)
+        number += 1
+    with pytest.raises(PersonError, match=f"2 nodes start with '{begins}'; one of them is meant: {scout.head.id[:12]} .assistant: three"):
+        scout.goto(begins)
+    assert scout.at(scout.head.id[:12]) is scout.head
 
 
 def test_a_head_is_not_moved_while_a_call_runs():

@@ -14,7 +14,7 @@ import pytest
 from machines import machine as real_machine
 from simple import machine
 
-from llmproc_nb.core.clock import SystemClock
+from llmproc_nb.core.clock import FixedClock, SystemClock
 from llmproc_nb.core.errors import ReplayMiss
 from llmproc_nb.core.event import AnyEvent, Appended, Called, Replied, Started
 from llmproc_nb.core.machine import Machine
@@ -26,6 +26,7 @@ from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.rebuild import rebuild
 from llmproc_nb.drivers.replay import Recording, reexecute
 from llmproc_nb.drivers.schema import tool as declare
+from llmproc_nb.drivers.table import LateDrivers
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,44 @@ def standing(on: Machine) -> dict[str, tuple[object, ...]]:
         )
         for one in on.processes.values()
     }
+
+
+class Priced(LateDrivers):
+    cost_usd: float | None = 0.5
+
+    def price(self, *of: Any) -> float | None:
+        return self.cost_usd
+
+
+def test_a_merge_replays_to_the_same_node_after_failed_attempts_an_interrupt_and_a_change_of_prices() -> None:
+    script = (
+        {"when": "^think", "say": "tried", "error": "Overloaded", "fail": 2},
+        {"when": "^slow", "say": "slowly " * 100, "delay_s": 0.01},
+        {"when": ".", "say": "{{last}}"},
+    )
+    plain = Program(name="scout", provider="scripted", model="m", script=script)
+    recorded = Machine(Priced(dict), clock=FixedClock())
+
+    def full_run(on: Machine, program: Program, *, stop: bool = False) -> list[str]:
+        scout = on.start(program)
+        child = scout.fork("idea")
+        child.run("think").result()
+        scout.merge(child)
+        call = child.run("slow")
+        if stop:
+            time.sleep(0.3)
+            call.cancel()
+        call.result()
+        scout.merge(child)
+        scout.run("and now?").result()
+        return [message.text for message in scout.messages]
+
+    said = full_run(recorded, plain, stop=True)
+    assert 'cost_usd="0.5000"' in said[1] and ' stopped="interrupted"' in said[2]
+    drivers = Priced(dict)
+    drivers.cost_usd = None
+    assert full_run(Machine(drivers, clock=FixedClock(), recorded=Recording(recorded.log.events)), plain.replace(script=never)) == said
+    assert reexecute(recorded.log.events).equal
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -53,7 +53,7 @@ b      about second   end_turn     12      0.0000"""
     frame = ok(scout.run("_.drop(columns=['cost_usd', 'tokens']).to_dict('list')")).data()[0]
     assert frame == (
         "{'child': ['a', 'b'],\n 'model': ['m', 'm'],\n 'prompt': ['first 2', 'second'],\n"
-        " 'answer': ['about first 2', 'about second'],\n 'stop_reason': ['end_turn', 'end_turn']}"
+        " 'answer': ['about first 2', 'about second'],\n 'stop_reason': ['end_turn', 'end_turn'],\n 'error': [None, None]}"
     )
 
 
@@ -82,7 +82,10 @@ def test_a_fork_cell_that_is_run_again_starts_from_the_same_place(scout):
         ("%goto scout", "an address is msg_7, ~2 (two turns back), cell:4"),
         ("%goto scout ~7", "~7 is before the beginning; it has 1 turns so far"),
         ("%goto --undo", "no process is named"),
+        ("%goto scout msg_0 --undo", "%goto: msg_0 and --undo are two places"),
         ("%merge scout", "scout has no parent"),
+        ("%merge scout into", "%merge: no process is named after `into`"),
+        ("%send scout", "%send: the following arguments are required: text"),
         ("%fd", "there are no fds yet"),
         ("%fd scout 3", "PersonError: %fd: there is no fd '3'; nothing is open as an fd"),
         ("%spawn x from nowhere", "nowhere"),
@@ -108,6 +111,30 @@ def test_going_back_and_returning(scout):
     assert "has not gone anywhere" in error(scout.run("%goto scout --undo"))
 
 
+@pytest.mark.parametrize("words", ["Don't use jargon", 'Say "no" twice', r"a \\ b  and   # c", "use --undo, not -u", "'quoted'"])
+def test_a_note_reaches_the_model_as_it_was_typed(scout, words):
+    last = "scout.head.message.text"
+    ok(scout.run(f"%goto scout msg_0 {words}"))
+    assert ok(scout.run(f"print({last})")).printed == f"{words}\n"
+    ok(scout.run("%fork scout typed"))
+    ok(scout.run("%%agent typed\nthink"))
+    ok(scout.run(f"%merge typed into scout {words}"))
+    assert ok(scout.run(f"print({last})")).printed.startswith(f"{words}\n<merged from=")
+    ok(scout.run(f"%send scout {words}"))
+    ok(scout.run("%%agent scout\nnext"))
+    assert ok(scout.run("print(scout.messages[-3].text)")).printed == f"{words}\n"
+    ok(scout.run("%kill typed"))
+
+
+def test_flags_and_comments_are_read_before_a_note_begins(scout):
+    ok(scout.run("%%agent scout\nmore"))
+    assert "stands on msg_1 " in ok(scout.run("%goto scout msg_1  # the first answer")).printed
+    assert "stands on msg_3 " in ok(scout.run("%goto --undo scout  # back")).printed
+    assert error(scout.run("%goto scout msg_1 --undo")).startswith("PersonError: %goto: msg_1 and --undo are two places; ")
+    assert "unrecognized arguments: --again" in error(scout.run("%goto scout msg_1 --again"))
+    assert "scout stands on msg_3" in ok(scout.run("%goto 'scout' ~0")).printed
+
+
 def test_a_cell_is_an_address(scout):
     number = int(ok(scout.run("len(In) - 1")).data()[0])
     ok(scout.run("%%agent scout\nmore"))
@@ -119,7 +146,7 @@ def test_a_cell_is_an_address(scout):
 def test_merge_says_what_the_parent_knows_now(scout):
     ok(scout.run("%%fork scout idea\nthink"))
     assert ok(scout.run("%merge idea into scout")).printed == "scout knows what idea found (about think)\n"
-    assert ok(scout.run("scout.head.message.text")).data() == ["'<merged from=\"idea\">\\nabout think\\n</merged>'"]
+    assert ok(scout.run("scout.head.message.text")).data() == ['\'<merged from="idea" tokens="11">\\nabout think\\n</merged>\'']
     diff = ok(scout.run("%diff scout idea")).data()[0]
     assert diff.splitlines()[0] == "scout and idea share 2 messages" and "--- idea\nuser: think\nassistant: about think" in diff
 
@@ -157,6 +184,8 @@ def test_the_tree_shows_every_branch(scout):
 def test_an_interrupt_in_the_middle_of_a_fan_out_stops_all_and_keeps_what_they_said(scout):
     ran = scout.run("%%fork scout s1 s2 s3\nslow", interrupt_after_s=1.5)
     assert ran.status == "error" and ran.error["ename"] == "KeyboardInterrupt"
+    frame = "(list(_.stop_reason), bool(_.answer.str.startswith('slowly').all()), bool((_.tokens > 0).all()))"
+    assert ok(scout.run(frame)).data() == ["(['interrupted', 'interrupted', 'interrupted'], True, True)"]
     states = ok(scout.run("[(p.state, p.head.message.interrupted, 'slowly' in p.get_last_message()) for p in (s1, s2, s3)]")).data()[0]
     assert states == "[('idle', True, True), ('idle', True, True), ('idle', True, True)]"
     assert ok(scout.run("%%agent s1\ngo on")).data() == ["s1 (scripted: no model answered): about go on"]

@@ -19,7 +19,7 @@ KINDS = "an address is msg_7, ~2 (two turns back), cell:4, or the first characte
 _NUMBER = re.compile(r"msg_(\d{1,9})")
 _BACK = re.compile(r"~(\d{0,9})")
 _ID = re.compile(r"[0-9a-f]{4,32}")
-_SHOWN = 6
+_SHOWN, _ID_SHOWN = 6, 12
 
 
 def node_at(process: Standing, address: Address) -> Node:
@@ -38,7 +38,7 @@ def node_at(process: Standing, address: Address) -> Node:
     if text in ("first", "last"):
         return process.first if text == "first" else whole(process, process.head)
     if _ID.fullmatch(text):
-        return whole(process, process.machine.dialog.find(text))
+        return whole(process, _of_id(process, text))
     raise PersonError(f"{text!r} is no address", place=process.name, right=KINDS)
 
 
@@ -81,6 +81,20 @@ def _back(process: Standing, count: int) -> Node:
     before = starts[-count].parent
     assert before is not None  # a turn has something before it
     return before
+
+
+def _of_id(process: Standing, text: str) -> Node:
+    """The node whose id starts so."""
+    dialog = process.machine.dialog
+    if text in dialog:
+        return dialog.find(text)
+    found = [node for node in dialog if node.id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise PersonError(f"no node starts with {text!r}", place=process.name, right=f"the newest on its path are {known(process)}")
+    alike = ", ".join(f"{node.id[:_ID_SHOWN]} ({node.message.role}: {one_line(node.message.text, 24)})" for node in found[:_SHOWN])
+    raise PersonError(f"{len(found)} nodes start with {text!r}", place=process.name, right=f"one of them is meant: {alike}")
 
 
 def _of_cell(process: Standing, cell: str) -> Node:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from html import escape
+from itertools import islice, takewhile
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -19,9 +20,10 @@ from llmproc_nb.core import message as messages
 from llmproc_nb.core.call import GRACE_S, WAIT_S, Call, Interrupted, until
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PersonError, PromptError
-from llmproc_nb.core.event import Merged
+from llmproc_nb.core.event import Merged, Stopped
 from llmproc_nb.core.fan import Fan
-from llmproc_nb.core.message import AnyPart, Message, Opaque, Thinking
+from llmproc_nb.core.message import AnyPart, Message, Opaque, Thinking, clean
+from llmproc_nb.core.record import used
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.core.usage import Usage
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 
 Prompt: TypeAlias = "str | tuple[AnyPart, ...]"
+MERGED_PICTURES = 4
 RunChild: TypeAlias = "Callable[[Process, Prompt, Fan], Call]"
 
 
@@ -206,7 +209,8 @@ def said_since(process: Process) -> str:
 
 
 def merge(process: Process, child: Process, note: str | None = None) -> Node:
-    """Bring a branch home as one message: what it concluded, its fds under numbers of this process, what it had used.
+    """Bring a branch home as one message: what it concluded, how it was stopped, what it took, its fds under numbers of this process,
+    and the newest pictures that its tools made.
 
     The branch itself stays as it is. Raises PersonError where there is nothing to bring.
     """
@@ -222,7 +226,8 @@ def merge(process: Process, child: Process, note: str | None = None) -> Node:
     taken = {fd.name: process.take_fd(child, fd).name for fd in child.own_fds()}
     said = process.page(messages.user(conclusion), f"conclusion of {child.name}").text
     note = process.page(messages.user(note)).text if note else note
-    node = process.say(messages.user(merged_text(child.name, said, taken, note)), paged=True)
+    text = merged_text(child.name, said, taken, note, _ended_and_took(child))
+    node = process.say(messages.user((messages.Text(text=clean(text)), *_pictures(child))), paged=True)
     process.machine.log.write(
         Merged,
         pid=process.pid,
@@ -236,11 +241,29 @@ def merge(process: Process, child: Process, note: str | None = None) -> Node:
     return node
 
 
-def merged_text(name: str, conclusion: str, taken: dict[str, str], note: str | None = None) -> str:
-    """What is said of a branch that comes home."""
+def merged_text(name: str, conclusion: str, taken: dict[str, str], note: str | None = None, marks: str = "") -> str:
+    """What is said of a branch that comes home; `marks` are further attributes of its tag."""
     fds = "".join(f'\n<fd here="{new}" there="{old}"/>' for old, new in taken.items())
     before = f"{note}\n" if note else ""
-    return f'{before}<merged from="{escape(name)}">\n{conclusion}{fds}\n</merged>'
+    return f'{before}<merged from="{escape(name)}"{marks}>\n{conclusion}{fds}\n</merged>'
+
+
+def _ended_and_took(child: Process) -> str:
+    """How a branch was stopped, where it did not end by itself, and what it took, as far as it is known: the same in every replay."""
+    events, on_path = child.machine.log.events, {node.id for node in child.path}
+    ends = (event.reason for event in reversed(events) if isinstance(event, Stopped) and event.pid == child.pid and event.node in on_path)
+    reason, usage = next(ends, ""), used(events, child.pid)
+    stopped = f' stopped="{escape(reason)}"' if reason not in ("", "end_turn", "stop_sequence") else ""
+    tokens = f' tokens="{usage.total_tokens}"' if usage.total_tokens else ""
+    cost = f"{usage.cost_usd:.4f}" if not usage.unpriced_requests else ""
+    return stopped + tokens + (f' cost_usd="{cost}"' if cost.strip("0.") else "")
+
+
+def _pictures(child: Process) -> list[messages.Image]:
+    """The newest pictures that the tools of a branch made since it began, in their order."""
+    own = takewhile(lambda node: node is not child.first, child.head.up())
+    parts = (part for node in own for result in reversed(node.message.tool_results) for part in reversed(result.content))
+    return list(islice((part for part in parts if isinstance(part, messages.Image)), MERGED_PICTURES))[::-1]
 
 
 def shortened(process: Process, head: Node, first_k: int | None, last_n: int | None) -> Node:

@@ -29,7 +29,10 @@ def admit(parent: Process, count: int = 1, access: Access | None = None, *, by_m
     granted = parent.access if access is None else access
     if access is not None and RANK[access] > RANK[parent.access]:
         raise LimitReached(
-            f"a child with {granted} access was asked for", place=parent.name, right=f"{parent.name} has {parent.access} access itself"
+            f"a child with {granted} access was asked for",
+            place=parent.name,
+            right=f"{parent.name} has {parent.access} access itself",
+            step=f"Ask for {parent.access} access, or start {parent.name} with more.",
         )
     with parent.machine.log.alone():  # who counts must not count on what another thread is about to take
         check(parent, count, by_model=by_model)
@@ -73,11 +76,19 @@ def _check(process: Process, limits: Limits, count: int, deep: int, by_model: bo
     depth = MODEL_DEPTH if limits.depth is None and by_model else limits.depth
     if children is not None and process.children + count > children:
         had = f"{process.children} made so far, {count} more asked for"
-        raise LimitReached(had, place=process.name, right=f"{process.name} may have {children} children and children's children in all")
+        right = f"{process.name} may have {children} children and children's children in all"
+        raise LimitReached(had, place=process.name, right=right, step=_step(process, "children", "Go on with those it has"))
     if depth is not None and deep > depth:
         raise LimitReached(
-            f"a child {deep} levels below {process.name} was asked for", place=process.name, right=f"its limit of depth is {depth}"
+            f"a child {deep} levels below {process.name} was asked for",
+            place=process.name,
+            right=f"its limit of depth is {depth}",
+            step=_step(process, "depth", "Go on without one"),
         )
+
+
+def _step(process: Process, limit: str, instead: str) -> str:
+    return f"{instead}, or start {process.name} from a program with a higher limits.{limit}."
 
 
 def take_step(process: Process, limits: Limits, *, iteration: int, seconds: float, shared: bool = True) -> str | None:

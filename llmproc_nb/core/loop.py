@@ -84,7 +84,9 @@ class Run(Told):
         self.above: tuple[Run, ...] = ()
 
     def priced(self, usage: Usage, model: str) -> Usage:
-        """The usage with its price, as far as it is known."""
+        """The usage with its price, as far as it is known; one that comes from a recording has the price it had."""
+        if usage.cost_usd or usage.unpriced_requests:
+            return usage
         cost = self.machine.price(model or self.config.model, self.process, usage)
         if cost is None:
             return msgspec.structs.replace(usage, unpriced_requests=usage.requests)

@@ -256,7 +256,10 @@ class Process(Standing):
         return spawned(self, linked, name, preload=preload, fds=fds, access=access, by_model=by_model)
 
     def merge(self, child: Process, note: str | None = None) -> Node:
-        """Bring a branch home as one message: its conclusion, its fds under numbers of this process. The branch stays as it is."""
+        """Bring a branch home as one message: its conclusion, its newest pictures, its fds under numbers of this process, what it took.
+
+        The branch stays as it is.
+        """
         self._between_calls()  # before any of its fds is taken
         return merge(self, child, note)
 

@@ -158,6 +158,17 @@ def total(usages: Iterable[Usage]) -> Usage:
     return Usage(**{name: sum([getattr(usage, name) for usage in found]) for name in Usage.__struct_fields__})
 
 
+def used(events: Iterable[AnyEvent], pid: int) -> Usage:
+    """What the replies to a process and to everyone below it took. Attempts that failed are not in it: a replay makes them not again."""
+    family, usages = {pid}, list[Usage]()
+    for event in events:
+        if isinstance(event, Started) and event.parent_pid in family:
+            family.add(event.pid)
+        elif isinstance(event, Replied) and event.pid in family:
+            usages.append(event.usage)
+    return total(usages)
+
+
 def processes(events: Iterable[AnyEvent]) -> dict[int, Past]:
     """The processes of a log by pid, as they were when it ended."""
     found: dict[int, Past] = {}

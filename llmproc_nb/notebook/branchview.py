@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -21,20 +23,24 @@ COLUMNS = ("child", "answer", "stop_reason", "tokens", "cost_usd")
 ANSWER_CHARS = 1200
 LINE_CHARS, NAME_CHARS = 56, 24
 MAX_PICTURES, MAX_EACH = 24, 4
+NOTHING_HEARD: Mapping[int, str] = MappingProxyType({})
 TOP = "vertical-align:top;text-align:left"
 SIDE = f"{TOP};width:50%;overflow-wrap:anywhere"
 
 
-def branch_table(branches: Branches, *, whole: bool = True) -> Table:
-    """One row per child; not `whole`: each in one line of bounded length, for a terminal and while they run."""
+def branch_table(branches: Branches, *, whole: bool = True, heard: Mapping[int, str] = NOTHING_HEARD) -> Table:
+    """One row per child; not `whole`: each in one line of bounded length, for a terminal and while they run.
+
+    `heard` are the last words of those that run, by pid.
+    """
     several = len({branch.process.program.model for branch in branches}) > 1
     columns = ("child", "model", *COLUMNS[1:]) if several else COLUMNS
-    return Table(columns, (_row(branch, several, ANSWER_CHARS if whole else LINE_CHARS) for branch in branches), empty="no children")
+    return Table(columns, (_row(branch, several, ANSWER_CHARS if whole else LINE_CHARS, heard) for branch in branches), empty="no children")
 
 
-def branch_html(process: Process, branches: Branches, *, whole: bool = True) -> str:
+def branch_html(process: Process, branches: Branches, *, whole: bool = True, heard: Mapping[int, str] = NOTHING_HEARD) -> str:
     """The children as a table in the look of a turn; whole answers as the Markdown that they are."""
-    table = branch_table(branches, whole=whole)
+    table = branch_table(branches, whole=whole, heard=heard)
     answers = table.columns.index("answer")
     head = "".join(f'<th style="{CELL}">{escape(name)}</th>' for name in table.columns)
     rows, room = "", MAX_PICTURES if whole else 0
@@ -61,7 +67,7 @@ def branch_frame(branches: Branches) -> Any:
     """The children as a DataFrame, answers whole."""
     import pandas as pd
 
-    columns = ("child", "model", "prompt", *COLUMNS[1:])
+    columns = ("child", "model", "prompt", "answer", "stop_reason", "error", "tokens", "cost_usd")
     rows = [
         (
             branch.process.name,
@@ -69,13 +75,14 @@ def branch_frame(branches: Branches) -> Any:
             prompt_text(branch),
             branch.text,
             branch.stop_reason,
+            str(branch.error) if branch.error is not None else None,
             branch.usage.total_tokens,
             _cost(branch),
         )
         for branch in branches
     ]
     frame = pd.DataFrame(rows, columns=list(columns))
-    return frame.astype({"tokens": "Int64", "cost_usd": "Float64", "stop_reason": "category"})
+    return frame.astype({"tokens": "Int64", "cost_usd": "Float64", "stop_reason": "category", "error": "string"})
 
 
 def prompt_text(branch: Branch) -> str:
@@ -111,15 +118,28 @@ def _cache_words(branches: Branches, shared: Node) -> str:
     return "nothing was read from a cache: the API counted no cached tokens"
 
 
-def _row(branch: Branch, several: bool, limit_chars: int) -> tuple[Any, ...]:
+def _row(branch: Branch, several: bool, limit_chars: int, heard: Mapping[int, str]) -> tuple[Any, ...]:
+    if not branch.call.done():
+        return _running_row(branch, several, heard.get(branch.process.pid, ""))
     answer = branch.text
     if branch.error is not None:
         answer = f"{answer}\n{branch.error}".strip()
     whole = limit_chars > LINE_CHARS
     shown = answer if len(answer) <= limit_chars and whole else one_line(answer, limit_chars)
+    return (*_names(branch, several, whole), shown, branch.stop_reason, branch.usage.total_tokens, _cost(branch))
+
+
+def _running_row(branch: Branch, several: bool, words: str) -> tuple[Any, ...]:
+    """What a child that runs said last; tokens and cost are known with its first whole reply."""
+    line = " ".join(visible(words).split())
+    line = line if len(line) <= LINE_CHARS else f"…{line[1 - LINE_CHARS :]}"
+    counted = (branch.usage.total_tokens, _cost(branch)) if branch.usage.requests else (None, None)
+    return (*_names(branch, several, whole=False), line, branch.stop_reason, *counted)
+
+
+def _names(branch: Branch, several: bool, whole: bool) -> tuple[str, ...]:
     names = (branch.process.name, *((branch.process.model,) if several else ()))
-    names = names if whole else tuple(name if len(name) <= NAME_CHARS else f"{name[: NAME_CHARS - 1]}…" for name in names)
-    return (*names, shown, branch.stop_reason, branch.usage.total_tokens, _cost(branch))
+    return names if whole else tuple(name if len(name) <= NAME_CHARS else f"{name[: NAME_CHARS - 1]}…" for name in names)
 
 
 def _cost(branch: Branch) -> float | None:

@@ -29,6 +29,7 @@ from llmproc_nb.notebook.offer import (
     fds,
     files,
     model_names,
+    node_ids,
     programs,
     readable,
     tool_names,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
 
 PROCESSES = frozenset(("name", "names", "process", "processes", "child", "left", "right", "by"))
+_ID = re.compile(r"[0-9a-f]{3,32}")
 _LINE = re.compile(r"\s*(?P<marks>%%?)(?P<magic>[A-Za-z_]\w*)\s")
 _AT_NAME = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 _AT_SERVER = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<server>[^\W\d][\w-]*):(?P<name>\S*)$")
@@ -136,10 +138,17 @@ def _values(flag: str, action: argparse.Action | None, word: str, known: Known, 
         process = known.of_process(bare[0]) if bare else None
         if process is None or name == "fd":
             return fds(process) if process is not None else []
-        return turns_back(process) if word.startswith("~") else known.cells_of(process) if word.startswith("c") else addresses(process)
+        return _places(process, word, known)
     if name == "words":  # %merge CHILD into PROCESS
         return ["into"] if len(bare) == 1 else list(known.processes) if bare[1:] == ["into"] else []
     return offers[name]() if name in offers else []
+
+
+def _places(process: Process, word: str, known: Known) -> list[str]:
+    """Addresses of the kind that is being typed."""
+    if _ID.fullmatch(word):
+        return node_ids(process, word)
+    return turns_back(process) if word.startswith("~") else known.cells_of(process) if word.startswith("c") else addresses(process)
 
 
 def _positional(parser: argparse.ArgumentParser | None, earlier: list[str], word: str, known: Known) -> list[str]:

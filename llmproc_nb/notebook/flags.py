@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from typing import Any
 
@@ -12,6 +13,10 @@ from IPython.core.magic_arguments import MagicArgumentParser, argument, construc
 
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
+
+_WORD = re.compile(r"""\s*("[^"]*"(?!\S)|'[^']*'(?!\S)|\S+)""")
+_FLAG = re.compile(r"--?[A-Za-z]")
+_REST = "…"
 
 
 class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +72,34 @@ def parse(magic: Any, line: str) -> Any:
         raise PersonError(
             _without_optional(parser, str(error)), place=name, right=f"did you mean {near[0]}?" if near else "", step=step
         ) from None
+
+
+def parse_with_text(magic: Any, line: str, words: int) -> Any:
+    """As parse, of a line that ends in words for a model: what follows so many words is the last one, as it was typed.
+
+    Flags (none of which takes a value) and a comment are read up to there.
+    """
+    actions = parser_of(magic)._actions
+    head, rest = _split(line, words, flags=any(action.option_strings for action in actions))
+    args = parse(magic, f"{head} {_REST}" if rest else head)
+    if rest:
+        last = [action.dest for action in actions if not action.option_strings][-1]
+        getattr(args, last)[-1] = rest
+    return args
+
+
+def _split(line: str, words: int, *, flags: bool) -> tuple[str, str]:
+    """So many words of a line with the flags before, among and right after them, and the rest; nothing is left of a comment."""
+    end = 0
+    while found := _WORD.match(line, end):
+        if found[1] == "#":
+            return line[:end], ""
+        if not (flags and _FLAG.match(found[1])):
+            if words == 0:
+                break
+            words -= 1
+        end = found.end()
+    return line[:end], line[end:].strip()
 
 
 def _without_optional(parser: MagicArgumentParser, words: str) -> str:

@@ -30,6 +30,7 @@ _RULE = re.compile(r"^-{3,}[ \t]*$", re.MULTILINE)
 class ForkFlags(msgspec.Struct, frozen=True, kw_only=True):
     """The line of `%fork` or `%%fork`, read."""
 
+    magic: str = "%fork"
     process: str
     names: tuple[str, ...] = ()
     count: int | None = None
@@ -65,7 +66,7 @@ class ForkCells:
         names = self._names(parent, flags, flags.count or len(flags.names) or len(programs) or 1)
         chosen: list[Any] = [*programs] or [None] * len(names)
         if len(chosen) != len(names):
-            raise PersonError(f"{len(names)} children and {len(chosen)} models", place="%fork", right="each child has one model")
+            raise PersonError(f"{len(names)} children and {len(chosen)} models", place=flags.magic, right="each child has one model")
         check(parent, len(names))  # all or none
         children = [
             parent.fork(name, at=flags.at, first_k=flags.first_k, last_n=flags.last_n, program=program)
@@ -85,8 +86,8 @@ class ForkCells:
         try:
             await wait_in_cell(branches, tools)  # type: ignore[arg-type]
         finally:
-            view.finish()
-        self._end(branches, view)
+            self._show(view)
+        _raise_where_none_answered(branches)
 
     def run_nested(self, line: str, body: str) -> None:
         """`%%fork` under another magic, in a loop or a function: the main thread waits."""
@@ -97,21 +98,20 @@ class ForkCells:
         try:
             tools.wait(branches)  # type: ignore[arg-type]
         finally:
-            view.finish()
-        self._end(branches, view)
+            self._show(view)
+        _raise_where_none_answered(branches)
 
-    def _end(self, branches: Branches, view: FanView) -> None:
-        """The frame is the cell's value. Raises the first error where no child has an answer: then the cell has failed."""
+    def _show(self, view: FanView) -> None:
+        """Show what came of the children, also of those that were stopped; its frame is the cell's value."""
+        view.finish()
         self._notebook.be_value(view.frame())
-        errors = [branch.error for branch in branches if branch.error is not None]
-        if len(errors) == len(branches):
-            raise errors[0]
 
     def _start(self, flags: ForkFlags, body: str, on_main: Any) -> tuple[Branches, FanView]:
         from llmproc_nb.notebook.ask import asks_here
-        from llmproc_nb.notebook.fanview import FanView
+        from llmproc_nb.notebook.fanview import FanView, Heard
 
-        notebook = self._notebook
+        notebook, heard = self._notebook, Heard()
+        streams = notebook.settings.streams
         parent = notebook.process(flags.process)
         programs = self._programs(parent, flags)
         prompts = self._prompts(flags, body, len(programs))
@@ -119,14 +119,15 @@ class ForkCells:
         start = flags.at if flags.at is not None else notebook.agent_cells.forked_from(parent)
 
         def run(child: Process, prompt: Prompt, fan: Fan) -> Call:
-            return child.run(prompt, max_iterations=flags.max_steps, on_main=on_main, cell=notebook.cell, fan=fan)
+            on_delta = heard.reader(child.pid) if streams else None
+            return child.run(prompt, max_iterations=flags.max_steps, on_main=on_main, on_delta=on_delta, cell=notebook.cell, fan=fan)
 
         with asks_here(on_main):
             branches = parent.fork_map(
                 prompts, names=names, at=start, first_k=flags.first_k, last_n=flags.last_n, programs=programs or None, run=run
             )
         self._keep(parent, flags, branches.processes)
-        return branches, FanView(parent, branches, streams=notebook.settings.streams)
+        return branches, FanView(parent, branches, heard, streams=streams)
 
     def _prompts(self, flags: ForkFlags, body: str, models: int) -> list[Prompt]:
         """A prompt for each child: the blocks of the body, or its one block for all of them."""
@@ -154,9 +155,11 @@ class ForkCells:
     def _names(self, parent: Process, flags: ForkFlags, count: int) -> list[str]:
         """Names that can be typed in the notebook: those given, or scout_1, scout_2 …"""
         if flags.names and flags.count not in (None, len(flags.names)):
-            raise PersonError(f"{len(flags.names)} names and -n {flags.count}", place="%fork", right="names or a number are enough")
+            raise PersonError(f"{len(flags.names)} names and -n {flags.count}", place=flags.magic, right="names or a number are enough")
         for name in flags.names:
-            self._notebook.processes.check_name(name)
+            self._notebook.processes.check_free(name, parent)
+            if flags.names.count(name) > 1:
+                raise PersonError(f"{name!r} is named twice", place=flags.magic, right="each child needs a name of its own")
         if flags.names:
             return list(flags.names)
         known = self._names_of_cell(parent)
@@ -177,10 +180,8 @@ class ForkCells:
         """The next names that no child has and that stand for nothing else in the notebook."""
         base, others = re.sub(r"\W", "_", parent.name), {child.name for child in parent.machine.children(parent)} | {*taken}
 
-        def is_free(name: str) -> bool:
-            return name not in others and isinstance(self._notebook.ip.user_ns.get(name, parent), Process)
-
-        return list(islice(filter(is_free, (f"{base}_{number}" for number in count_from(1))), count))
+        numbered = (f"{base}_{number}" for number in count_from(1))
+        return list(islice((name for name in numbered if name not in others and self._notebook.processes.is_free(name, parent)), count))
 
     def _keep(self, parent: Process, flags: ForkFlags, children: Sequence[Process]) -> None:
         for child in children:
@@ -189,3 +190,10 @@ class ForkCells:
             known = self._names_of_cell(parent)
             known.names[known.used : known.used + len(children)] = [child.name for child in children]
             known.used += len(children)
+
+
+def _raise_where_none_answered(branches: Branches) -> None:
+    """Raises the first error where no child has an answer: then the cell has failed."""
+    errors = [branch.error for branch in branches if branch.error is not None]
+    if len(errors) == len(branches):
+        raise errors[0]

@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from llmproc_nb import api
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.errors import PersonError
-from llmproc_nb.core.event import Merged, Moved, Replied, Stopped
+from llmproc_nb.core.event import Merged, Moved, Replied, Started, Stopped
 from llmproc_nb.drivers.table import LateDrivers
 from llmproc_nb.notebook import sdk
 from llmproc_nb.notebook.agentcell import AgentCells
@@ -25,6 +25,7 @@ from llmproc_nb.notebook.processes import Processes
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
+    from llmproc_nb.core.process import Process
     from llmproc_nb.core.standing import Standing
     from llmproc_nb.drivers.rebuild.resumed import Resumed
     from llmproc_nb.notebook.fit import Fit
@@ -71,6 +72,13 @@ class Notebook:
     @property
     def in_cell(self) -> bool:
         return self._depth > 0
+
+    def made_before(self, process: Process) -> bool:
+        """Whether the cell that runs now made this process when it ran before."""
+        if self.cell is None:
+            return False
+        events = process.machine.log.events[: next(reversed(self._begun.values()), 0)]
+        return any(isinstance(event, Started) and event.pid == process.pid and event.cell == self.cell for event in events)
 
     # the machine
 

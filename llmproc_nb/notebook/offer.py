@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb.core.address import turns
 from llmproc_nb.core.label import label
 from llmproc_nb.core.visible import one_line
+from llmproc_nb.notebook.tree import first_words
 
 if TYPE_CHECKING:
+    from llmproc_nb.core.dialog import Node
     from llmproc_nb.core.process import Process
 
 MODES = ("live", "record", "replay", "auto")
@@ -37,7 +39,7 @@ MODELS = (
     "gpt-5-mini",
     "gpt-5-nano",
 )
-MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS, OFFER_CHARS = 200, 50, 40, 80
+MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS, OFFER_CHARS, ID_CHARS = 200, 50, 40, 80, 7
 DATA_TYPES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".txt", ".xlsx", ".py")
 SANDBOX = ("show", "status", "push", "pull", "files", "restart", "notebook")
 FRAMES = ("calls", "events", "messages", "tools", "processes", "fds", "code", "seen")
@@ -118,11 +120,27 @@ def addresses(process: Process) -> list[str]:
     on_path = {node.id for node in process.path}
     found = [(number, node) for number, node in islice(process.labels.newest_first(), MOST_ADDRESSES) if node.message.role != "tool"]
     found.sort(key=lambda one: one[1].id not in on_path)
-    left = {True: "", False: ", left"}
-    return [
-        Named(label(number), f"{node.message.role}{left[node.id in on_path]}: {one_line(node.message.text, FIRST_CHARS)}")
-        for number, node in found
-    ]
+    return [Named(label(number), f"{_whose(node, on_path)}: {one_line(node.message.text, FIRST_CHARS)}") for number, node in found]
+
+
+def node_ids(process: Process, word: str) -> list[str]:
+    """The nodes a process was on whose ids begin so, newest first, each by as many characters as name it alone."""
+    on_path = {node.id for node in process.path}
+    known = {node.id: node for node in (*(node for _, node in process.labels.newest_first()), *reversed(process.path))}
+    found = islice((node for key, node in known.items() if key.startswith(word)), MOST_ADDRESSES)
+    alike = [node.id for node in process.machine.dialog if node.id.startswith(word)]
+    return [Named(_short(node.id, word, alike), f"{_whose(node, on_path)}: {first_words(node.message, FIRST_CHARS)}") for node in found]
+
+
+def _short(key: str, word: str, alike: list[str]) -> str:
+    """So much of an id that no other one begins like it."""
+    lengths = range(max(ID_CHARS, len(word)), len(key))
+    return next((key[:length] for length in lengths if sum(other.startswith(key[:length]) for other in alike) == 1), key)
+
+
+def _whose(node: Node, on_path: set[str]) -> str:
+    """Who said it, and whether the process stands somewhere else by now."""
+    return node.message.role if node.id in on_path else f"{node.message.role}, left"
 
 
 def turns_back(process: Process) -> list[str]:

@@ -20,6 +20,7 @@ from llmproc_nb.core.syscall import fd_rules
 from llmproc_nb.drivers import table
 
 if TYPE_CHECKING:
+    from llmproc_nb.core.process import Process
     from llmproc_nb.notebook.flags import CellFlags
     from llmproc_nb.notebook.notebook import Notebook
 
@@ -78,6 +79,22 @@ class Processes:
                 own = tool_names(namespace)
                 there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
                 raise PersonError(f"there is no tool {name!r}", place="%%agent --tools", right=meant(name, (*own, *shipped), there))
+
+    def check_free(self, name: str, parent: Process | None) -> None:
+        """As check_name, of a name for a new process. Raises PersonError also where a living process has it."""
+        self.check_name(name)
+        if not self.is_free(name, parent):
+            right, step = "a new one needs a name of its own", f"Choose another name, or `%kill {name}` first."
+            raise PersonError(f"{name!r} is a living process of this notebook", right=right, step=step)
+
+    def is_free(self, name: str, parent: Process | None) -> bool:
+        """Whether a new child of that parent may have a name: a cell that is run again gives again the names it gave."""
+        value = self._notebook.ip.user_ns.get(name)
+        if not isinstance(value, api.Process):
+            return value is None
+        above = value.parent
+        same = (above.name if above is not None else None) == (parent.name if parent is not None else None)  # it may be a new one by now
+        return not value.alive or (same and self._notebook.made_before(value))
 
     def functions(self, names: Iterable[str]) -> dict[str, Any]:
         """Tools by name: functions of the notebook where there is one of that name, else the name of a built-in tool."""

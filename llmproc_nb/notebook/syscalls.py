@@ -11,7 +11,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from llmproc_nb.choose import Choice
 from llmproc_nb.core.address import KINDS
 from llmproc_nb.core.errors import PersonError, ToolError
-from llmproc_nb.notebook.flags import parse
+from llmproc_nb.notebook.flags import parse, parse_with_text
 from llmproc_nb.notebook.forkcell import ForkFlags
 from llmproc_nb.notebook.notebook import Notebook
 from llmproc_nb.notebook.tree import begun, first_words
@@ -46,7 +46,7 @@ class SyscallMagics(Magics):
     @_branching
     def fork_line(self, line: str) -> Any:
         """Make children that stand where a process stands; nothing is copied and nothing runs."""
-        children = self.notebook.fork_cells.fork(_flags(parse(self.fork_line, line)))
+        children = self.notebook.fork_cells.fork(_flags("%fork", parse(self.fork_line, line)))
         return children[0] if len(children) == 1 else children
 
     @no_var_expand
@@ -64,23 +64,26 @@ class SyscallMagics(Magics):
 
     def read_fork_flags(self, line: str) -> ForkFlags:
         """The line of a `%%fork` cell. Raises PersonError."""
-        return _flags(parse(self.fork_cell, line))
+        return _flags("%%fork", parse(self.fork_cell, line))
 
     @no_var_expand
     @line_magic("goto")
     @magic_arguments("goto")
     @argument("process", nargs="?", help="the process")
     @argument("address", nargs="?", help="msg_7, ~2 (two turns back), cell:4, or a node id's first characters")
-    @argument("note", nargs="*", help="what the process is told there")
+    @argument("note", nargs="*", help="what the process is told there: the rest of the line, as it stands")
     @argument("--undo", action="store_true", help="stand again where it stood before its last goto")
     def goto_line(self, line: str) -> None:
         """Go back (or anywhere) in a process's dialog. What is left stays in the tree; `%goto NAME --undo` returns."""
-        args = parse(self.goto_line, line)
+        args = parse_with_text(self.goto_line, line, 2)
         if args.process is None:
             raise PersonError("no process is named", place="%goto", right="`%goto scout msg_3` or `%goto scout --undo`")
         process = self.notebook.process(args.process)
         if args.address is None and not args.undo:
             raise PersonError("no address is given", place="%goto", right=KINDS, step=f"`%tree {process.name}` shows them.")
+        if args.address is not None and args.undo:
+            right = "`--undo` goes back to where it stood before its last goto"
+            raise PersonError(f"{args.address} and --undo are two places", place="%goto", right=right, step="Give one of them.")
         with self.notebook.agent_cells.moving(process):
             node = process.undo() if args.undo else process.goto(args.address, " ".join(args.note) or None)
         number = process.labels.of(node)
@@ -102,10 +105,10 @@ class SyscallMagics(Magics):
             raise PersonError(f"{' '.join(words)!r} is more than one program", place="%spawn", right="`%spawn NAME from PROGRAM`")
         if args.words and not words:
             raise PersonError("no program is named after `from`", place="%spawn", right="`%spawn NAME from PROGRAM`")
-        self.notebook.processes.check_name(args.name)
+        parent = self.notebook.process(args.by) if args.by else None
+        self.notebook.processes.check_free(args.name, parent)
         named = words[0] if words else None
-        if args.by:
-            parent = self.notebook.process(args.by)
+        if parent is not None:
             process = parent.spawn(self._program_below(parent, named, args.name), args.name, access=args.access)
         else:
             program = self.notebook.processes.program(Choice(program=named).over(self.notebook.choice), args.name)
@@ -131,7 +134,7 @@ class SyscallMagics(Magics):
     @argument("text", nargs="+", help="what it reads with its next request, also while it runs")
     def send_line(self, line: str) -> None:
         """Tell a process something: while it runs it reads it with its next request, else with its next call."""
-        args = parse(self.send_line, line)
+        args = parse_with_text(self.send_line, line, 1)
         process = self.notebook.process(args.process)
         process.send(" ".join(args.text))
         print(f"{process.name} reads it with its next {'request' if process.busy else 'call'}")
@@ -142,13 +145,15 @@ class SyscallMagics(Magics):
     @argument("child", help="the branch")
     @argument("words", nargs="*", metavar="into PROCESS [NOTE]", help="where to (default: its parent), and a note that is said with it")
     def merge_line(self, line: str) -> None:
-        """Bring a branch home as one message: its conclusion and its fds. The branch stays as it is.
+        """Bring a branch home as one message: its conclusion, its newest pictures and its fds. The branch stays as it is.
 
         A cell that is run again merges in the same place again: the message it added before stays on a branch.
         """
-        args = parse(self.merge_line, line)
+        args = parse_with_text(self.merge_line, line, 3 if line.split()[1:2] == ["into"] else 2)
         child = self.notebook.process(args.child)
         words = args.words[1:] if args.words[:1] == ["into"] else args.words
+        if args.words and not words:
+            raise PersonError("no process is named after `into`", place="%merge", right="`%merge child into process`")
         target = self.notebook.process(words[0]) if words else child.parent
         if target is None:
             raise PersonError(f"{child.name} has no parent", place="%merge", right="`%merge child into process`")
@@ -236,16 +241,17 @@ class SyscallMagics(Magics):
         return found[0]
 
 
-def _flags(args: Any) -> ForkFlags:
+def _flags(magic: str, args: Any) -> ForkFlags:
     if args.number is not None and args.number < 1:
-        raise PersonError(f"-n {args.number}", place="%fork", right="at least one child is needed")
+        raise PersonError(f"-n {args.number}", place=magic, right="at least one child is needed")
     for flag, kept in (("--first-k", args.first_k), ("--last-n", args.last_n)):
         if kept is not None and kept < 0:
-            raise PersonError(f"{flag} {kept}", place="%fork", right="a number of messages to keep is needed")
+            raise PersonError(f"{flag} {kept}", place=magic, right="a number of messages to keep is needed")
     steps = getattr(args, "max_steps", None)
     if steps is not None and steps < 1:
-        raise PersonError(f"--max-steps {steps}", place="%%fork", right="at least one request is needed")
+        raise PersonError(f"--max-steps {steps}", place=magic, right="at least one request is needed")
     return ForkFlags(
+        magic=magic,
         process=args.process,
         names=tuple(args.names),
         count=args.number,

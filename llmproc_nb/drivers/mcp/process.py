@@ -86,7 +86,11 @@ async def _sample(machine: Machine, process: Process, ask: SamplingAsk) -> Sampl
     finally:
         child.kill()  # nobody goes on with it; what it said stays in tree and log
     if not result.api_calls:
-        raise LimitReached(f"the limit of {process.name} is reached ({result.stop_reason})", right="its model is not asked any more")
+        raise LimitReached(
+            f"the limit of {process.name} is reached ({result.stop_reason})",
+            right="its model is not asked any more",
+            step="A program with higher limits would let it answer.",
+        )
     return SamplingAnswer(text=result.text, model=child.model, stop_reason="maxTokens" if result.stop_reason == "max_tokens" else "endTurn")
 
 

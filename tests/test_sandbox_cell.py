@@ -113,6 +113,9 @@ def test_the_figures_of_children_stand_in_the_table(kernel):
     ran = ok(kernel.run("%%fork painter\ndraw one\n---\nsay nothing", timeout_s=60))
     html = ran.data("text/html")[-1]
     assert html.count("data:image/png;base64,") == 1 and "drawn" in html and "[image]" not in html
+    merged = ok(kernel.run("%merge painter_1 into painter")).printed
+    assert "stay in its own sandbox; `%sandbox painter_1 pull NAME`" in merged
+    assert "stay in its own" not in ok(kernel.run("%merge painter_2 into painter")).printed
     ok(kernel.run("%kill painter painter_1 painter_2"))
 
 

@@ -162,6 +162,8 @@ class SyscallMagics(Magics):
         with self.notebook.agent_cells.moving(target, again=True):
             target.merge(child, " ".join(words[1:]) or None)
         print(f"{target.name} knows what {child.name} found ({begun(child.get_last_message(), 60)})")
+        if any(cell.pid == child.pid for cell in child.sandbox.cells):
+            print(f"its variables and files stay in its own sandbox; `%sandbox {child.name} pull NAME` copies one here")
 
     @no_var_expand
     @line_magic("diff")

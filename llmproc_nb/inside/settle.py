@@ -113,7 +113,7 @@ def _seal(rules: Rules, area: str, forks: bool) -> None:
     else:
         landlock.part(files=False)
     if first:
-        seccomp.confine(forks=forks and apart, apart=apart)
+        seccomp.confine(forks=forks and apart, apart=apart, alone=apart or os.getuid() >= FIRST_UID)
         NOW.sealed = True
     linux.prctl(linux.DUMPABLE, 0)
 

@@ -104,7 +104,7 @@ def test_the_process_that_was_attacked_lives_on(copy: Path, tier: str, user: str
     assert attacked(copy, user, tier)["alive"]
 
 
-THROUGH = ("home", "links", "loopback", "unix", "hidden", "processes", "uncounted", "folders", "proc")
+THROUGH = ("environment", "home", "links", "loopback", "unix", "hidden", "processes", "uncounted", "folders", "proc")
 
 
 def test_without_confinement_the_same_attacks_get_through(copy: Path):

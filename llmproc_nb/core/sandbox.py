@@ -24,6 +24,10 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     kernelspec, which cannot fork. `files` are copied into the working folder, relative to the program; `variables` are taken from the
     notebook. `hosts` may be connected to, through a proxy; none: no network. `cpu_s` is for each cell's process, `timeout_s` for a cell.
     At most `checkpoints` states are kept, in `checkpoints_mb` of memory; others come back by running the cells again.
+
+    Between a session and its forks it holds for what begins after the fork, in either: no folder of the other is reached (namespaces), no
+    process of it signalled or read (from Linux 6.12). What ran or was changed before is in the fork as well; servers on the loopback are
+    shared.
     """
 
     tier: Tier = "namespaces"

@@ -97,19 +97,21 @@ def only_sockets(elsewhere: Iterable[str]) -> None:
         _restrict(ruleset)
 
 
-def part(*, files: bool) -> None:
+def part(*, files: bool) -> bool:
     """A layer of its own: from here on this process can signal nobody who is there already and not below it, nor look into them.
 
-    `files`: there is a layer with rules for files. Then one that does not speak of it forbids to move files between folders; but where
-    there is none, one that does forbids to take a mount.
+    False where this kernel has no Landlock that could do it: nothing keeps sessions of a family from signals of each other then. `files`:
+    there is a layer with rules for files. Then one that does not speak of it forbids to move files between folders; but where there is
+    none, one that does forbids to take a mount.
     """
     if version() < NEEDED and not files:
-        return
+        return False
     try:
         ruleset = _made(_Ruleset(REFER if files else 0, 0, APART))
         if files:
             _allow(ruleset, "/", REFER)
         _restrict(ruleset)
+        return True
     except OSError as error:
         if error.errno != errno.E2BIG:
             raise

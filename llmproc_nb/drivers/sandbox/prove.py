@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
 from llmproc_nb.core.sandbox import Ran, SandboxDoor, SandboxRules, Shell, Tier
 from llmproc_nb.drivers.sandbox.baits import baits
-from llmproc_nb.inside import probe
+from llmproc_nb.inside import landlock, probe
 
 ALL: tuple[Tier, ...] = ("namespaces", "landlock", "process")
 CLOSED: tuple[Tier, ...] = ("namespaces", "landlock")
@@ -32,13 +33,24 @@ print(os.getpid(), child.pid)
 class Promise(msgspec.Struct, frozen=True):
     """What is promised, in which tiers; `probe` is the name of its attempts.
 
-    `by`: between a session and its fork, who makes them, against the other.
+    `by`: between a session and its fork, who makes them, against the other. `landlock`: only Landlock of the version that is NEEDED keeps
+    it. `why` no tier promises it.
     """
 
     says: str
     probe: str
     tiers: tuple[Tier, ...]
     by: Literal["", "fork", "older"] = ""
+    landlock: bool = False
+    why: str = ""
+
+    def missing(self, tier: Tier) -> str:
+        """Why this tier does not make the promise on this machine; "" where it does."""
+        if tier not in self.tiers:
+            return self.why or f"the tier {tier} does not promise it"
+        if self.landlock and (has := landlock.version()) < landlock.NEEDED:
+            return f"only Landlock {landlock.NEEDED} (Linux 6.12) could keep it, this kernel has {has or 'none'}"
+        return ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,10 +91,12 @@ PROMISES = (
     Promise("nothing can be mounted or unmounted", "mounts", CLOSED),
     Promise("/proc, /sys and /dev lead nowhere", "proc", CLOSED),
     Promise("system calls are filtered", "calls", CLOSED),
-    Promise("a fork does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
-    Promise("nor can it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork"),
-    Promise("what a fork was forked from does not reach the fork's folder", "kin_files", OWN, by="older"),
-    Promise("nor can it signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older"),
+    Promise("what a fork runs does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
+    Promise("nor does it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork", landlock=True),
+    Promise("cells that begin after a fork, in what it was forked from, do not reach the fork's folder", "kin_files", OWN, by="older"),
+    Promise("nor do they signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older", landlock=True),
+    Promise("what was started or changed before a fork does not reach it", "", (), why="a fork begins with all that, hostile code as well"),
+    Promise("forks do not reach each other's servers and queues", "", (), why="what is forked from one another shares them"),
 )
 
 
@@ -91,13 +105,14 @@ def bounded(rules: SandboxRules) -> SandboxRules:
     return msgspec.structs.replace(rules, disk_mb=min(rules.disk_mb, 32), processes=min(rules.processes, 16))
 
 
-async def prove(door: SandboxDoor, rules: SandboxRules) -> tuple[Proof, ...]:
+async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promise] = PROMISES) -> tuple[Proof, ...]:
     """The table, by sandboxes of this door, which was made with these rules (see `bounded`). Raises ToolError where none can be had."""
     proofs = []
     with baits() as facts:
         facts |= {name: getattr(rules, name) for name in ("tier", "memory_mb", "disk_mb", "cpu_s", "processes")}
-        for promise in PROMISES:
-            proofs.append(await _proof(door, promise, facts) if rules.tier in promise.tiers else _not_made(promise, rules))
+        for promise in promises:
+            why = promise.missing(rules.tier)
+            proofs.append(_not_made(promise, why) if why else await _proof(door, promise, facts))
     if not facts["alive"]:
         proofs = [_undone(proof) if proof.promise == _named("processes").says else proof for proof in proofs]
     return tuple(proofs)
@@ -119,8 +134,8 @@ def _named(name: str) -> Promise:
     return next(promise for promise in PROMISES if promise.probe == name)
 
 
-def _not_made(promise: Promise, rules: SandboxRules) -> Proof:
-    return Proof(promise=promise.says, promised=False, kept=False, tried="not tried", happened=f"the tier {rules.tier} does not promise it")
+def _not_made(promise: Promise, why: str) -> Proof:
+    return Proof(promise=promise.says, promised=False, kept=False, tried="not tried", happened=why)
 
 
 def _undone(proof: Proof) -> Proof:
@@ -136,7 +151,7 @@ async def _proof(door: SandboxDoor, promise: Promise, facts: dict[str, Any]) -> 
     checkpoint = await first.keep()
     if checkpoint is None:
         await first.close()
-        return Proof(promise=promise.says, promised=True, kept=True, tried="not tried", happened="sessions of this kind cannot be forked")
+        return _not_made(promise, "sessions of this kind cannot be forked")
     fork = await checkpoint.wake()
     both = [fork, first]
     attacker, victim = both if promise.by == "fork" else reversed(both)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from llmproc_nb.drivers.arrow import unpacked
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.proxy import Proxy, may_be_reached
+from llmproc_nb.inside import area
 from llmproc_nb.notebook.celloutput import bundle, text
 
 pytestmark = linux_only
@@ -294,6 +296,45 @@ async def test_what_is_written_through_a_map_is_in_the_next_copy(shell: Any) -> 
         await said(shell, code.format(letter=letter))
         kept = await shell.keep()
     assert await said(await kept.wake(), "open('x').read(1)") == "'B'"
+
+
+SWAP = """
+import ctypes, sys
+one, two = (path.encode() for path in sys.argv[1:])
+print(flush=True)
+while True: ctypes.CDLL(None).renameat2(-100, one, -100, two, 2)
+"""
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_removed_leads_nowhere(tmp_path: Path) -> None:
+    """In the tier landlock a session reaches the folders of its siblings, also while the keeper removes them."""
+    outside, top = tmp_path / "outside", tmp_path / "top"
+    outside.touch(0o644)
+    top.mkdir()
+    command = [sys.executable, "-I", "-S", "-c", SWAP, str(top / "folder"), str(top / "link")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapping:
+        assert swapping.stdout is not None and swapping.stdout.readline()
+        last = time.monotonic() + 3
+        while time.monotonic() < last:
+            with contextlib.suppress(FileExistsError):
+                (top / "folder").mkdir(0)
+            with contextlib.suppress(FileExistsError):
+                (top / "link").symlink_to(outside)
+            area.clear(str(top))
+        swapping.kill()
+    assert oct(outside.stat().st_mode)[-3:] == "644"
+
+
+def test_a_snapshot_that_became_a_link_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    source, before = tmp_path / "source", tmp_path / "before"
+    source.mkdir()
+    (source / "x").write_text("known")
+    copied = area.copy(str(source), str(before))
+    before.rename(tmp_path / "elsewhere")
+    before.symlink_to(tmp_path / "elsewhere")
+    area.copy(str(source), str(tmp_path / "after"), copied, str(before))
+    assert (tmp_path / "after/x").read_text() == "known"
+    assert (tmp_path / "after/x").stat().st_ino != (tmp_path / "elsewhere/x").stat().st_ino
 
 
 # memory

@@ -14,7 +14,7 @@ import msgspec
 from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.provider import HIDDEN, Settings
-from llmproc_nb.core.sandbox import SandboxRules
+from llmproc_nb.core.sandbox import SandboxRules, rules_of
 from llmproc_nb.core.tool import Access, Tool
 from llmproc_nb.core.usage import Limits
 
@@ -154,10 +154,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.sandbox, dict):  # as a file says it
-            try:
-                msgspec.structs.force_setattr(self, "sandbox", msgspec.convert(self.sandbox, SandboxRules))
-            except msgspec.ValidationError as error:
-                raise ProgramError(str(error), place=f"{self.source or self.name}: [sandbox]") from None
+            msgspec.structs.force_setattr(self, "sandbox", rules_of(self.sandbox, f"{self.source or self.name}: [sandbox]"))
 
     def replace(self, **fields: Any) -> Self:
         """The same program with other fields."""

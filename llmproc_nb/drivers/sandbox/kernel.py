@@ -21,8 +21,8 @@ from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.sandbox import bycode
-from llmproc_nb.drivers.sandbox.files import program_files, relative
-from llmproc_nb.drivers.sandbox.messages import find_spec, next_message, take
+from llmproc_nb.drivers.sandbox.files import program_files, relative, with_readable
+from llmproc_nb.drivers.sandbox.messages import confined, find_spec, next_message, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 
 START_S = 60.0
@@ -50,7 +50,7 @@ class KernelDoor:
     async def start(self) -> Shell:
         """A fresh kernel."""
         files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
-        shell = KernelShell(self._rules)
+        shell = KernelShell(await asyncio.to_thread(with_readable, self._rules, self._base_dir))
         self._shells.add(shell)
         await shell.begin()
         for name, path in files:
@@ -83,9 +83,7 @@ class KernelShell:
         spec = await asyncio.to_thread(find_spec, self._rules.kernel)
         self._language = str(spec.language).lower()
         rules = self._rules
-        given = {"tier": rules.tier, "memory_mb": rules.memory_mb, "disk_mb": rules.disk_mb, "cpu_s": rules.cpu_s}
-        config = {**given, "processes": rules.processes, "env": dict(rules.env), "hosts": list(rules.hosts)}
-        spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "llmproc-sandbox", "config": config}}
+        spec.metadata = confined(spec.metadata, rules)
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec
         writing = self._listen()

@@ -101,8 +101,9 @@ PROMISES = (
 
 
 def bounded(rules: SandboxRules) -> SandboxRules:
-    """The rules with little disk and few processes: what a proof fills must not hurt the machine."""
-    return msgspec.structs.replace(rules, disk_mb=min(rules.disk_mb, 32), processes=min(rules.processes, 16))
+    """The rules with less of everything: what a proof fills must not hurt the machine."""
+    most = {"disk_mb": 32, "processes": 16, "memory_mb": 2048, "cpu_s": 1800}
+    return msgspec.structs.replace(rules, **{name: min(value, getattr(rules, name)) for name, value in most.items()})
 
 
 async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promise] = PROMISES) -> tuple[Proof, ...]:
@@ -110,6 +111,7 @@ async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promi
     proofs = []
     with baits() as facts:
         facts |= {name: getattr(rules, name) for name in ("tier", "memory_mb", "disk_mb", "cpu_s", "processes")}
+        facts["shown"] += rules.readable
         for promise in promises:
             why = promise.missing(rules.tier)
             proofs.append(_not_made(promise, why) if why else await _proof(door, promise, facts))

@@ -24,6 +24,7 @@ from llmproc_nb.drivers.sandbox import bycode
 from llmproc_nb.drivers.sandbox.files import program_files, relative, with_readable
 from llmproc_nb.drivers.sandbox.messages import confined, find_spec, next_message, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.used import spent, used
 
 START_S = 60.0
 GRACE_S = 5.0
@@ -155,7 +156,7 @@ class KernelShell:
         if not self.alive:
             return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
         began, self._halt = time.monotonic(), asyncio.Event()
-        halt = self._halt
+        halt, before, pid = self._halt, used(self._pid), self._pid
         running = asyncio.ensure_future(self._taken(code, outputs, silent=silent))
         try:
             status, notes = await self._watched(running, halt, outputs, timeout_s)
@@ -165,7 +166,12 @@ class KernelShell:
         finally:
             self._halt = None
         took = round(time.monotonic() - began, 6)
-        return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took)
+        return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took, **spent(before, used(pid)))
+
+    @property
+    def _pid(self) -> int:
+        """The process that stands before the kernel's; 0 where none is known."""
+        return getattr(self._kernel.provisioner, "pid", None) or 0
 
     async def _watched(
         self, running: asyncio.Future[str], halt: asyncio.Event, outputs: Outputs, timeout_s: float

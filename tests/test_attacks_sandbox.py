@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from paths import ROOT
-from sandboxes import in_shell, linux_only, opened, ran, said, text_of, tiers
+from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ran, said, text_of
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import Text
@@ -80,18 +80,20 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_between_the_cells_costs_the_notebook_nothing(name: str) -> None:
+@pytest.mark.parametrize("tier", EVERY)
+def test_floods_between_the_cells_cost_the_notebook_nothing(tier: str) -> None:
+    only_with(tier)
+
     async def look() -> None:
-        async with opened() as door:
-            shell = await door.start()
-            assert (await ran(shell, f"{FORGE}\n{FLOODS[name]}")).status == "ok"
+        async with opened(tier=tier) as door:
+            for code in FLOODS.values():
+                assert (await ran(await door.start(), f"{FORGE}\n{code}")).status == "ok"
             assert await host_cpu_s() < 0.3
 
     asyncio.run(look())
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_copy_that_floods_is_ended(shell: Any) -> None:
     code = """
 import json
@@ -257,10 +259,9 @@ def test_frames_of_all_kinds_still_come_out() -> None:
 # files
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
+@pytest.mark.parametrize("tier", EVERY)
 def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
     code = (
         "import os\nopen('x', 'w').write('here')\nfor at in range(1500): os.mkdir('d'); os.chdir('d')\n"
         "os.chdir(os.path.expanduser('~/../work'))\nos.mkdir('closed'); open('closed/y', 'w').close(); os.chmod('closed', 0)"
@@ -353,7 +354,7 @@ def bomb():
 SHARED, PRIVATE = "mmap.MAP_SHARED | mmap.MAP_ANONYMOUS", "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS"
 
 
-@in_shell(memory_mb=256)
+@in_shell(CLOSED, memory_mb=256)
 async def test_memory_that_is_shared_counts(shell: Any) -> None:
     code = (
         BOMB.format(flags=SHARED, sleep_s=20)
@@ -363,7 +364,7 @@ async def test_memory_that_is_shared_counts(shell: Any) -> None:
     assert done.status == "died" or text_of(done.outputs) == "True"
 
 
-@in_shell(memory_mb=256)
+@in_shell(CLOSED, memory_mb=256)
 async def test_memory_that_is_taken_between_the_cells_counts(shell: Any) -> None:
     await ran(shell, BOMB.format(flags=PRIVATE, sleep_s=30) + "bomb()")
     await asyncio.sleep(6)
@@ -512,11 +513,10 @@ def test_the_folder_of_a_family_is_removed_when_the_zygote_was_killed(tmp_path: 
 # states
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize("tier", CLOSED)
 def test_a_session_can_be_taken_back_any_number_of_times(tier: str) -> None:
     """One taken out of the other, only so many could be kept apart."""
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
 
     async def look() -> None:
         async with opened(tier=tier) as door:
@@ -534,10 +534,9 @@ def test_a_session_can_be_taken_back_any_number_of_times(tier: str) -> None:
     asyncio.run(look())
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize("tier", CLOSED)
 def test_of_two_that_go_on_from_the_same_copy_each_has_a_folder_of_its_own(tier: str) -> None:
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
 
     async def look() -> None:
         async with opened(tier=tier) as door:
@@ -558,7 +557,7 @@ def test_of_two_that_go_on_from_the_same_copy_each_has_a_folder_of_its_own(tier:
     asyncio.run(look())
 
 
-@in_shell()
+@in_shell(CLOSED)
 async def test_who_runs_a_cell_while_a_copy_of_it_wakes_cannot_signal_it_afterwards(shell: Any) -> None:
     kept = await shell.keep()
     running = asyncio.create_task(ran(shell, "import os, time; time.sleep(1)"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from plainshell import PlainDoor
 from sandboxes import linux_only, opened, ran, said, tiers
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Output, Ran, SandboxRules
-from llmproc_nb.drivers.sandbox.prove import PROMISES, Promise, Proof, bounded, found, prove, read
+from llmproc_nb.drivers.sandbox.prove import PROMISES, Promise, Proof, bounded, found, lacking, prove, read
 from llmproc_nb.inside import landlock
 
 pytestmark = linux_only
@@ -22,7 +23,7 @@ def table(tier: str) -> tuple[Proof, ...]:
     rules = bounded(SandboxRules(tier=tier))
 
     async def run() -> tuple[Proof, ...]:
-        async with opened(tier=tier, disk_mb=rules.disk_mb, processes=rules.processes) as door:
+        async with opened(**msgspec.structs.asdict(rules)) as door:
             return await prove(door, rules)
 
     return asyncio.run(run())
@@ -33,7 +34,9 @@ def test_every_promise_of_a_tier_is_kept(tier: str):
     proofs = table(tier)
     assert [proof.promise for proof in proofs] == [promise.says for promise in PROMISES]
     assert [(proof.promise, proof.happened) for proof in proofs if proof.promised and not proof.kept] == []
-    assert [proof.promise for proof in proofs if proof.promised] == [promise.says for promise in PROMISES if not promise.missing(tier)]
+    assert [proof.promise for proof in proofs if proof.promised] == [
+        promise.says for promise in PROMISES if not promise.missing(tier, asyncio.run(lacking()))
+    ]
 
 
 def test_a_session_that_does_not_answer_has_proved_nothing():
@@ -67,10 +70,9 @@ async def _all(promise: Promise) -> tuple[Proof, ...]:
 
 def test_without_the_landlock_that_keeps_signals_apart_nothing_of_it_is_promised(monkeypatch):
     monkeypatch.setattr(landlock, "NEEDED", 99)
-    kept_by_it = [promise for promise in PROMISES if promise.probe == "kin_processes"]
-    why = f"only Landlock 99 (Linux 6.12) could keep it, this kernel has {landlock.version() or 'none'}"
-    assert [promise.missing("namespaces") for promise in kept_by_it] == [why, why]
-    assert [promise.says for promise in PROMISES if promise.missing("namespaces") == why] == [promise.says for promise in kept_by_it]
+    why = landlock.lacking()
+    assert why == f"only Landlock 99 (Linux 6.12) could keep it, this kernel has {landlock.version() or 'none'}"
+    assert [promise.probe for promise in PROMISES if promise.missing("namespaces", why) == why] == ["kin_processes"] * 2
     assert not landlock.part(files=False)  # and it changed nothing
 
 
@@ -93,7 +95,7 @@ def test_what_a_session_started_before_a_fork_can_end_it_as_the_table_says(tier:
             return await running
 
     assert asyncio.run(run()).status == "died"
-    assert _named("what was started or changed before a fork does not reach it").missing(tier)
+    assert _named("what was started or changed before a fork does not reach it").missing(tier, "")
 
 
 SERVER = """
@@ -116,7 +118,7 @@ def test_forks_reach_each_others_servers_and_queues_as_the_table_says():
             return await said(fork, reach)
 
     assert asyncio.run(run()).endswith("True)")
-    assert _named("forks do not reach each other's servers and queues").missing("namespaces")
+    assert _named("forks do not reach each other's servers and queues").missing("namespaces", "")
 
 
 def _named(says: str) -> Promise:

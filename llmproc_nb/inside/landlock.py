@@ -62,6 +62,12 @@ def version() -> int:
         return 0
 
 
+def lacking() -> str:
+    """Why sessions of a family cannot be kept from signals of each other on this kernel; "" where they can."""
+    found = version()
+    return "" if found >= NEEDED else f"only Landlock {NEEDED} (Linux 6.12) could keep it, this kernel has {found or 'none'}"
+
+
 def confine(rules: Rules, folder: str, *, keeper: bool = False) -> None:
     """Open nothing from here on but the system to read and the folder to write; no TCP connections; signals only among its own.
 

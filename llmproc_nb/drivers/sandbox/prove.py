@@ -15,7 +15,7 @@ import msgspec
 
 from llmproc_nb.core.sandbox import Ran, SandboxDoor, SandboxRules, Shell, Tier
 from llmproc_nb.drivers.sandbox.baits import baits
-from llmproc_nb.inside import landlock, probe
+from llmproc_nb.inside import probe
 
 ALL: tuple[Tier, ...] = ("namespaces", "landlock", "process")
 CLOSED: tuple[Tier, ...] = ("namespaces", "landlock")
@@ -44,13 +44,11 @@ class Promise(msgspec.Struct, frozen=True):
     landlock: bool = False
     why: str = ""
 
-    def missing(self, tier: Tier) -> str:
-        """Why this tier does not make the promise on this machine; "" where it does."""
+    def missing(self, tier: Tier, lacking: str) -> str:
+        """Why this tier does not make the promise on this machine, which may lack a Landlock; "" where it does."""
         if tier not in self.tiers:
             return self.why or f"the tier {tier} does not promise it"
-        if self.landlock and (has := landlock.version()) < landlock.NEEDED:
-            return f"only Landlock {landlock.NEEDED} (Linux 6.12) could keep it, this kernel has {has or 'none'}"
-        return ""
+        return lacking if self.landlock else ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,12 +106,12 @@ def bounded(rules: SandboxRules) -> SandboxRules:
 
 async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promise] = PROMISES) -> tuple[Proof, ...]:
     """The table, by sandboxes of this door, which was made with these rules (see `bounded`). Raises ToolError where none can be had."""
-    proofs = []
+    proofs, without = [], await lacking()
     with baits() as facts:
         facts |= {name: getattr(rules, name) for name in ("tier", "memory_mb", "disk_mb", "cpu_s", "processes")}
         facts["shown"] += rules.readable
         for promise in promises:
-            why = promise.missing(rules.tier)
+            why = promise.missing(rules.tier, without)
             proofs.append(_not_made(promise, why) if why else await _proof(door, promise, facts))
     if not facts["alive"]:
         proofs = [_undone(proof) if proof.promise == _named("processes").says else proof for proof in proofs]
@@ -122,14 +120,29 @@ async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promi
 
 async def found() -> dict[Tier, str]:
     """For each tier why it cannot be had on this machine; "" where it can. Tried for real, in a process of its own."""
-    command = (sys.executable, "-P", "-m", "llmproc_nb.inside.launch", "--found")
-    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    said, fault = await asked.communicate()
+    said, fault = await _launched("--found")
     try:
         return {tier: str(json.loads(said)[tier]) for tier in ALL}
     except (ValueError, KeyError, TypeError):
-        words = fault.decode("utf-8", "replace").strip().splitlines()
-        return dict.fromkeys(ALL, words[-1] if words else "it could not be tried")
+        return dict.fromkeys(ALL, fault)
+
+
+async def lacking() -> str:
+    """Why forks cannot be kept apart on this machine; "" where they can."""
+    said, fault = await _launched("--lacking")
+    try:
+        return str(json.loads(said))
+    except ValueError:
+        return fault
+
+
+async def _launched(what: str) -> tuple[bytes, str]:
+    """What the launcher says when it is asked, and its last words if that is nothing."""
+    command = (sys.executable, "-P", "-m", "llmproc_nb.inside.launch", what)
+    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    said, fault = await asked.communicate()
+    words = fault.decode("utf-8", "replace").strip().splitlines()
+    return said, words[-1] if words else "it could not be tried"
 
 
 def _named(name: str) -> Promise:

@@ -39,7 +39,7 @@ def tried(rules: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def keeper(rules: Rules, names: list[str], facts: dict[str, Any]) -> None:
-    """In the keeper: a session for each probe. One of kin runs in a fork of its session, against what it was forked from."""
+    """In the keeper: a session for each probe. One of kin runs in a fork against what it was forked from, or, `older:`, there."""
     for name in names:
         paths = [f"{confine.areas()}/{name}-{number}" for number in (1, 2)]
         for path in paths:
@@ -68,6 +68,9 @@ def session(rules: Rules, name: str, facts: dict[str, Any], paths: list[str], mo
     scope: dict[str, Any] = {}
     exec(SOURCE, scope)
     confine.settle(mounts[0], paths[0], rules)
+    if name.startswith("older:"):
+        older(rules, name, facts, paths, mounts, scope["probe"])
+        return
     if not name.startswith("kin"):
         print(json.dumps({name: scope["probe"](name, facts)}), flush=True)
         return
@@ -83,6 +86,30 @@ def session(rules: Rules, name: str, facts: dict[str, Any], paths: list[str], mo
     wait_for(fork)
     started.kill()
     started.wait()
+
+
+def older(rules: Rules, name: str, facts: dict[str, Any], paths: list[str], mounts: list[int | None], probe: Any) -> None:
+    """A session tries it on a fork of it, which has come to live beside it."""
+    told, tell = os.pipe()
+    over, ended = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.close(ended)
+            os.setsid()
+            confine.settle(mounts[1], paths[1], rules)
+            with open("marker", "w", encoding="utf-8") as file:
+                file.write("only here")
+            started = subprocess.Popen(["sleep", "100"])
+            os.write(tell, json.dumps([os.getpid(), started.pid]).encode())
+            os.read(over, 1)
+            started.kill()
+        finally:
+            os._exit(0)
+    siblings = json.loads(os.read(told, 100))
+    confine.part()
+    print(json.dumps({name: probe(name.removeprefix("older:"), facts | {"siblings": siblings, "marker": "marker"})}), flush=True)
+    os.close(ended)
+    os.waitpid(child, 0)
 
 
 def inside(rules: Rules, names: list[str], facts: dict[str, Any]) -> None:

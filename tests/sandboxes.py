@@ -16,6 +16,8 @@ import pytest
 from llmproc_nb.core.sandbox import Output, Ran, SandboxDoor, SandboxRules, Shell
 from llmproc_nb.inside import confine
 
+EVERY, CLOSED = ("namespaces", "landlock", "process"), ("namespaces", "landlock")
+"""What the host keeps to itself holds in every tier; limits of a family, and what is apart in it, only in those that are closed."""
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
 
 
@@ -45,19 +47,30 @@ async def opened(base: Path | None = None, **fields: Any) -> AsyncIterator[Sandb
         await pool().close()
 
 
-def in_shell(**fields: Any) -> Callable[[Callable[[Shell], Awaitable[None]]], Callable[[], None]]:
-    """A test that has a fresh session."""
+def only_with(tier: str) -> None:
+    """Skip the test where this machine has no such tier."""
+    if tier not in tiers():
+        pytest.skip(f"the tier {tier} cannot be had on this machine")
 
-    def wrap(test: Callable[[Shell], Awaitable[None]]) -> Callable[[], None]:
-        def run() -> None:
+
+def in_shell(on: tuple[str, ...] = (), **fields: Any) -> Callable[[Callable[[Shell], Awaitable[None]]], Callable[..., None]]:
+    """A test that has a fresh session: in the best tier, or once in each of those that make a promise."""
+
+    def wrap(test: Callable[[Shell], Awaitable[None]]) -> Callable[..., None]:
+        def run(**tier: str) -> None:
             async def inside() -> None:
-                async with opened(**fields) as door:
+                async with opened(**fields, **tier) as door:
                     await test(await door.start())
 
             asyncio.run(inside())
 
-        run.__name__, run.__doc__ = test.__name__, test.__doc__
-        return run
+        def in_tier(tier: str) -> None:
+            only_with(tier)
+            run(tier=tier)
+
+        named: Any = in_tier if on else lambda: run()
+        named.__name__, named.__doc__ = test.__name__, test.__doc__
+        return pytest.mark.parametrize("tier", on)(named) if on else named  # type: ignore[no-any-return]
 
     return wrap
 

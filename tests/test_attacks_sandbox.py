@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from paths import ROOT
-from sandboxes import in_shell, linux_only, opened, ran, said, text_of, tiers
+from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ran, said, text_of
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import Text
@@ -28,6 +29,7 @@ from llmproc_nb.drivers.arrow import unpacked
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.proxy import Proxy, may_be_reached
+from llmproc_nb.inside import area
 from llmproc_nb.notebook.celloutput import bundle, text
 
 pytestmark = linux_only
@@ -78,18 +80,20 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_between_the_cells_costs_the_notebook_nothing(name: str) -> None:
+@pytest.mark.parametrize("tier", EVERY)
+def test_floods_between_the_cells_cost_the_notebook_nothing(tier: str) -> None:
+    only_with(tier)
+
     async def look() -> None:
-        async with opened() as door:
-            shell = await door.start()
-            assert (await ran(shell, f"{FORGE}\n{FLOODS[name]}")).status == "ok"
+        async with opened(tier=tier) as door:
+            for code in FLOODS.values():
+                assert (await ran(await door.start(), f"{FORGE}\n{code}")).status == "ok"
             assert await host_cpu_s() < 0.3
 
     asyncio.run(look())
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_copy_that_floods_is_ended(shell: Any) -> None:
     code = """
 import json
@@ -255,10 +259,9 @@ def test_frames_of_all_kinds_still_come_out() -> None:
 # files
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
+@pytest.mark.parametrize("tier", EVERY)
 def test_folders_in_folders_in_folders_end_nothing_and_are_removed(tier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
     code = (
         "import os\nopen('x', 'w').write('here')\nfor at in range(1500): os.mkdir('d'); os.chdir('d')\n"
         "os.chdir(os.path.expanduser('~/../work'))\nos.mkdir('closed'); open('closed/y', 'w').close(); os.chmod('closed', 0)"
@@ -296,6 +299,45 @@ async def test_what_is_written_through_a_map_is_in_the_next_copy(shell: Any) -> 
     assert await said(await kept.wake(), "open('x').read(1)") == "'B'"
 
 
+SWAP = """
+import ctypes, sys
+one, two = (path.encode() for path in sys.argv[1:])
+print(flush=True)
+while True: ctypes.CDLL(None).renameat2(-100, one, -100, two, 2)
+"""
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_removed_leads_nowhere(tmp_path: Path) -> None:
+    """In the tier landlock a session reaches the folders of its siblings, also while the keeper removes them."""
+    outside, top = tmp_path / "outside", tmp_path / "top"
+    outside.touch(0o644)
+    top.mkdir()
+    command = [sys.executable, "-I", "-S", "-c", SWAP, str(top / "folder"), str(top / "link")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapping:
+        assert swapping.stdout is not None and swapping.stdout.readline()
+        last = time.monotonic() + 3
+        while time.monotonic() < last:
+            with contextlib.suppress(FileExistsError):
+                (top / "folder").mkdir(0)
+            with contextlib.suppress(FileExistsError):
+                (top / "link").symlink_to(outside)
+            area.clear(str(top))
+        swapping.kill()
+    assert oct(outside.stat().st_mode)[-3:] == "644"
+
+
+def test_a_snapshot_that_became_a_link_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    source, before = tmp_path / "source", tmp_path / "before"
+    source.mkdir()
+    (source / "x").write_text("known")
+    copied = area.copy(str(source), str(before))
+    before.rename(tmp_path / "elsewhere")
+    before.symlink_to(tmp_path / "elsewhere")
+    area.copy(str(source), str(tmp_path / "after"), copied, str(before))
+    assert (tmp_path / "after/x").read_text() == "known"
+    assert (tmp_path / "after/x").stat().st_ino != (tmp_path / "elsewhere/x").stat().st_ino
+
+
 # memory
 
 
@@ -312,7 +354,7 @@ def bomb():
 SHARED, PRIVATE = "mmap.MAP_SHARED | mmap.MAP_ANONYMOUS", "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS"
 
 
-@in_shell(memory_mb=256)
+@in_shell(CLOSED, memory_mb=256)
 async def test_memory_that_is_shared_counts(shell: Any) -> None:
     code = (
         BOMB.format(flags=SHARED, sleep_s=20)
@@ -322,7 +364,7 @@ async def test_memory_that_is_shared_counts(shell: Any) -> None:
     assert done.status == "died" or text_of(done.outputs) == "True"
 
 
-@in_shell(memory_mb=256)
+@in_shell(CLOSED, memory_mb=256)
 async def test_memory_that_is_taken_between_the_cells_counts(shell: Any) -> None:
     await ran(shell, BOMB.format(flags=PRIVATE, sleep_s=30) + "bomb()")
     await asyncio.sleep(6)
@@ -471,11 +513,10 @@ def test_the_folder_of_a_family_is_removed_when_the_zygote_was_killed(tmp_path: 
 # states
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize("tier", CLOSED)
 def test_a_session_can_be_taken_back_any_number_of_times(tier: str) -> None:
     """One taken out of the other, only so many could be kept apart."""
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
 
     async def look() -> None:
         async with opened(tier=tier) as door:
@@ -493,10 +534,9 @@ def test_a_session_can_be_taken_back_any_number_of_times(tier: str) -> None:
     asyncio.run(look())
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize("tier", CLOSED)
 def test_of_two_that_go_on_from_the_same_copy_each_has_a_folder_of_its_own(tier: str) -> None:
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
 
     async def look() -> None:
         async with opened(tier=tier) as door:
@@ -517,7 +557,7 @@ def test_of_two_that_go_on_from_the_same_copy_each_has_a_folder_of_its_own(tier:
     asyncio.run(look())
 
 
-@in_shell()
+@in_shell(CLOSED)
 async def test_who_runs_a_cell_while_a_copy_of_it_wakes_cannot_signal_it_afterwards(shell: Any) -> None:
     kept = await shell.keep()
     running = asyncio.create_task(ran(shell, "import os, time; time.sleep(1)"))

@@ -14,6 +14,7 @@ from sandboxes import in_shell, linux_only, opened, ran, said, text_of
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Output
+from llmproc_nb.drivers.sandbox.used import spent, used
 
 pytestmark = linux_only
 
@@ -30,6 +31,20 @@ async def test_a_cell_gives_its_outputs_from_the_first_one_on(shell):
     failed = await ran(shell, "1 / 0")
     assert (failed.status, failed.outputs[-1].name) == ("error", "ZeroDivisionError")
     assert await shell.keep() is None
+
+
+@in_shell(kernel="python3")
+async def test_what_a_cell_used_is_that_of_the_kernel_and_what_it_started(shell):
+    idle = await ran(shell, "import time; time.sleep(0.4)")
+    busy = await ran(shell, "x = b'x' * 200_000_000\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass")
+    child = "import subprocess, sys; _ = subprocess.run([sys.executable, '-c', 'for n in range(20_000_000): pass'])"
+    below = await ran(shell, child)
+    assert idle.cpu_s < 0.3 and 0.4 <= busy.cpu_s < 2 and below.cpu_s > 0.2, (idle, busy, below)
+    assert 20 < idle.memory_mb < 200 <= busy.memory_mb < 500
+
+
+def test_of_processes_that_are_gone_nothing_is_known():
+    assert (used(0), used(2**31), spent({1: (1.0, 5.0)}, {})) == ({}, {}, {})
 
 
 @in_shell(kernel="python3")

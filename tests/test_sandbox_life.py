@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
-from sandboxes import in_shell, linux_only, opened, ran, rules, said, text_of, tiers
+from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ran, rules, said, text_of
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.drivers.sandbox.pool import Pool, pool
@@ -35,7 +35,7 @@ async def test_a_cell_that_takes_too_long_is_stopped_and_the_state_goes_on(shell
     assert await said(shell, "x") == "1"
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_cell_that_does_not_listen_is_killed_and_what_is_lost_is_said(shell):
     code = "import time\nprint('begun')\nwhile True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass"
     kept = await shell.keep()
@@ -51,7 +51,7 @@ async def test_a_cell_that_does_not_listen_is_killed_and_what_is_lost_is_said(sh
     assert await said(await kept.wake(), "2") == "2"
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_an_interrupt_stops_the_cell_and_its_subprocesses(shell):
     for code in ("import time; time.sleep(60)", "!sleep 60", "while True: pass", "import asyncio; await asyncio.sleep(60)"):
         running = asyncio.create_task(ran(shell, code))
@@ -97,7 +97,7 @@ async def test_whatever_is_cancelled_half_way_leaves_a_session_that_can_go_on(sh
     assert len(shell._family.shells) <= 4 and await said(await kept.wake(), "x") == "3"
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_flood_between_the_cells_has_to_wait(shell):
     await ran(shell, "import threading, os\ndef flood():\n    while True: os.write(1, b'x' * 10_000)")
     await ran(shell, "t = threading.Thread(target=flood, daemon=True); t.start()")
@@ -128,9 +128,12 @@ async def test_interrupts_between_cells_do_nothing(shell):
         assert await said(shell, "5") == "5"
 
 
-def test_a_session_that_ends_itself_by_any_signal_is_noticed_at_once():
+@pytest.mark.parametrize("tier", EVERY)
+def test_a_session_that_ends_itself_by_any_signal_is_noticed_at_once(tier):
+    only_with(tier)
+
     async def look():
-        async with opened() as door:
+        async with opened(tier=tier) as door:
             kept = await (await door.start()).keep()
             for number in SIGNALS:
                 shell = await kept.wake()
@@ -154,7 +157,7 @@ async def test_a_session_that_exits_or_crashes_says_how(shell):
     assert crashed.status == "died" and "SIGSEGV" in crashed.notes[0]
 
 
-@in_shell(output_mb=5)
+@in_shell(EVERY, output_mb=5)
 async def test_a_flood_of_text_is_stopped_while_the_notebook_stays_quick(shell):
     before, slow, ticking = _memory_mb(), [], True
 
@@ -183,7 +186,7 @@ async def test_floods_of_displays_and_updates_are_stopped(shell):
     assert await said(shell, "1") == "1"
 
 
-@in_shell(output_mb=5)
+@in_shell(EVERY, output_mb=5)
 async def test_a_flood_that_ignores_interrupts_is_killed(shell):
     before = _memory_mb()
     code = "import os, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: os.write(1, b'x' * 65536)"
@@ -221,28 +224,30 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize("name", FORGED)
-def test_a_session_that_forges_messages_ends_with_a_word(name):
+@pytest.mark.parametrize("tier", EVERY)
+def test_a_session_that_forges_messages_ends_with_a_word(tier):
+    only_with(tier)
+
     async def look():
-        async with opened() as door:
-            shell = await door.start()
-            done = await ran(shell, f"{FORGE}\n{FORGED[name]}\nimport time; time.sleep(30)")
-            assert done.status == "died" and done.duration_s < 10, done
-            assert done.notes[0].startswith("The session ended with this cell: it ")
+        async with opened(tier=tier) as door:
             other = await door.start()
-            assert await said(other, "1") == "1"
+            for name, code in FORGED.items():
+                done = await ran(await door.start(), f"{FORGE}\n{code}\nimport time; time.sleep(30)")
+                assert done.status == "died" and done.duration_s < 10, (name, done)
+                assert done.notes[0].startswith("The session ended with this cell: it "), (name, done)
+                assert await said(other, "1") == "1"
 
     asyncio.run(look())
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_forged_end_in_time_harms_only_the_session_itself(shell):
     assert (await ran(shell, f"{FORGE}\nforge(op='done', n=1, status='ok')\nprint('later')")).status == "ok"
     await asyncio.sleep(0.2)
     assert not shell.alive and "what is no message" in (await ran(shell, "1")).notes[0]
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_descriptors_that_a_session_sends_stay_outside(shell):
     while not pool().waiting:
         await asyncio.sleep(0.05)
@@ -253,7 +258,7 @@ async def test_descriptors_that_a_session_sends_stay_outside(shell):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-@in_shell()
+@in_shell(EVERY)
 async def test_a_session_that_never_reads_keeps_nobody_waiting(shell):
     await shell.put({"small": 1})
     done = await ran(shell, f"{SOCKET}\nimport os\nos.kill(os.getpid(), 19)", 0.5)
@@ -300,10 +305,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("forks", [False, True], ids=["", "a fork of it lives on"])
-@pytest.mark.parametrize("tier", ["namespaces", "landlock", "process"])
+@pytest.mark.parametrize("tier", EVERY)
 def test_nothing_is_left_when_the_host_is_killed(tier, forks, tmp_path):
-    if tier not in tiers():
-        pytest.skip(f"the tier {tier} cannot be had on this machine")
+    only_with(tier)
     code = HOST.format(tests=str(ROOT / "tests"), root=str(ROOT), tier=tier, forks=forks)
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     pids = [int(word) for word in host.stdout.readline().split()]
@@ -360,7 +364,7 @@ def test_families_wait_warm_and_are_ended_when_nobody_comes():
     asyncio.run(look())
 
 
-@in_shell(memory_mb=1500)
+@in_shell(CLOSED, memory_mb=1500)
 async def test_what_takes_too_much_memory_is_an_error_or_ends(shell):
     done = await ran(shell, "x = bytearray(3_000_000_000)")
     assert (done.status, done.outputs[-1].name) == ("error", "MemoryError")

@@ -172,6 +172,20 @@ def test_what_ran_can_be_had_as_a_notebook_that_runs(kernel, tmp_path: Path):
     ok(kernel.run("%kill author"))
 
 
+def test_a_cell_that_raised_does_not_stop_the_notebook_that_ran(kernel, tmp_path: Path):
+    from nbclient import NotebookClient
+
+    ok(kernel.run("%%agent careless -p coder\nx = 1 ;; 1 / 0 ;; import sys; sys.exit(3) ;; print(x + 1)"))
+    file = tmp_path / "raised.ipynb"
+    ok(kernel.run(f"%sandbox notebook {file} -p careless"))
+    book = nbformat.read(file, 4)
+    assert [cell.metadata.get("tags") for cell in book.cells] == [None, ["raises-exception"], ["raises-exception"], None]
+    NotebookClient(book, kernel_name="python3").execute()
+    assert [cell.outputs[0].get("ename", "") for cell in book.cells[1:3]] == ["ZeroDivisionError", "SystemExit"]
+    assert book.cells[3].outputs[0].text == "2\n"
+    ok(kernel.run("%kill careless"))
+
+
 def test_what_came_from_outside_is_in_the_notebook_too(kernel, tmp_path: Path):
     from nbclient import NotebookClient
 

@@ -195,10 +195,17 @@ def test_a_shut_down_kernel_leaves_nothing(folder: Path):
 
 def test_a_kernel_that_cannot_be_confined_is_not_started(folder: Path):
     """The reason is in the error that the client's user sees."""
-    made = manager(folder, readable=["/"])
-    with pytest.raises(PersonError, match=r"a sandbox of tier namespaces cannot be had here: .*does not see the whole machine"):
+    made = manager(folder, tier="landlock", hosts=["a.example"])
+    with pytest.raises(
+        PersonError, match=r"a sandbox of tier landlock cannot be had here: .*hosts can only be allowed in the tier namespaces"
+    ):
         made.start_kernel()
     assert not made.is_alive()
+
+
+def test_a_kernelspec_cannot_show_the_whole_machine(folder: Path):
+    with pytest.raises(PersonError, match="readable: '/' is the whole machine"):
+        manager(folder, readable=["/"]).start_kernel()
 
 
 def test_a_host_with_very_many_open_files_can_start_one(folder: Path):

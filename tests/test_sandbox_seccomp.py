@@ -38,18 +38,18 @@ def answer(lines: list[seccomp.Line], arch: int, number: int, *arguments: int) -
             at += if_so if holds else if_not
 
 
-def asked(machine: str, name: str, *arguments: int, forks: bool = True, apart: bool = True) -> str | int:
+def asked(machine: str, name: str, *arguments: int, forks: bool = True, apart: bool = True, alone: bool = True) -> str | int:
     tables = (seccomp.NUMBERS, seccomp.OTHERS, seccomp.MOUNTS, seccomp.MOVE, seccomp.KERNEL, seccomp.UNCOUNTED, seccomp.ABSENT)
-    tables = (*tables, seccomp.SHARED, seccomp.OF_ITSELF, seccomp.HINTS)
+    tables = (*tables, seccomp.SHARED, seccomp.OF_ITSELF, seccomp.HINTS, seccomp.MARKS, seccomp.ATTRIBUTES)
     number = next(table[name] for table in tables if name in table)[PROCESSORS.index(machine)]
-    return answer(seccomp.program(machine, forks=forks, apart=apart), seccomp.ARCHES[machine], number, *arguments)
+    return answer(seccomp.program(machine, forks=forks, apart=apart, alone=alone), seccomp.ARCHES[machine], number, *arguments)
 
 
 @pytest.mark.parametrize("machine", PROCESSORS)
 @pytest.mark.parametrize("forks", [True, False])
-@pytest.mark.parametrize("apart", [True, False])
-def test_everything_on_the_lists_is_refused_and_no_jump_leads_astray(machine: str, forks: bool, apart: bool):
-    lines = seccomp.program(machine, forks=forks, apart=apart)
+@pytest.mark.parametrize(("apart", "alone"), [(True, True), (False, True), (False, False)])
+def test_everything_on_the_lists_is_refused_and_no_jump_leads_astray(machine: str, forks: bool, apart: bool, alone: bool):
+    lines = seccomp.program(machine, forks=forks, apart=apart, alone=alone)
     column = PROCESSORS.index(machine)
     refused = {**seccomp.OTHERS, **seccomp.MOUNTS, **seccomp.KERNEL, **seccomp.UNCOUNTED}
     for number in (pair[column] for pair in refused.values() if pair[column] >= 0):
@@ -58,12 +58,12 @@ def test_everything_on_the_lists_is_refused_and_no_jump_leads_astray(machine: st
         assert answer(lines, seccomp.ARCHES[machine], pair[column]) == errno.ENOSYS
     assert all(0 <= jump <= 255 and at + 1 + jump < len(lines) for at, line in enumerate(lines) for jump in line[1:3] if line[0] & 7 == 5)
     everything = {answer(lines, seccomp.ARCHES[machine], number) for number in range(500)}
-    assert everything <= {ALLOWED, 0, errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EAFNOSUPPORT}
+    assert everything <= {ALLOWED, 0, errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
 
 
 @pytest.mark.parametrize("machine", PROCESSORS)
 def test_other_processors_and_the_x32_kind_are_no_way_around_it(machine: str):
-    lines = seccomp.program(machine, forks=True, apart=True)
+    lines = seccomp.program(machine, forks=True, apart=True, alone=True)
     others = {0x40000003, *seccomp.ARCHES.values()} - {seccomp.ARCHES[machine]}
     assert {answer(lines, arch, 1) for arch in others} == {"killed"}
     if machine == "x86_64":
@@ -102,6 +102,15 @@ def test_sockets_are_of_the_usual_families(machine: str):
     assert asked(machine, "connect", apart=False) == errno.EACCES
     assert asked(machine, "sendto", 1, 0, 0, seccomp.FASTOPEN, apart=False) == errno.EPERM
     assert asked(machine, "sendmsg", 1, 0, 0, apart=False) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", PROCESSORS)
+def test_where_files_of_the_host_are_the_same_users_none_has_its_mode_or_times_changed(machine: str):
+    for name in ("fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "utimensat"):
+        assert asked(machine, name, apart=False, alone=False) == 0  # said to be done, not done
+        assert asked(machine, name, apart=False) == ALLOWED
+    assert asked(machine, "fsetxattr", apart=False, alone=False) == errno.EOPNOTSUPP
+    assert asked(machine, "fsetxattr") == ALLOWED
 
 
 @pytest.mark.parametrize("machine", PROCESSORS)

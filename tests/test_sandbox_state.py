@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -86,7 +87,8 @@ def test_files_go_along_and_are_apart(tier):
             again = await shell.keep()
             woken = await kept.wake()
             look = "sorted(os.listdir()), open('link/er/a').read(), oct(os.stat('deep/er/a').st_mode)[-3:]"
-            assert await said(woken, look) == "(['deep', 'link'], '1', '400')"
+            kept_mode = "600" if tier == "landlock" and os.getuid() else "400"  # an ordinary user's session changes no modes there
+            assert await said(woken, look) == f"(['deep', 'link'], '1', '{kept_mode}')"
             await ran(woken, "open('other', 'w').close()")
             assert await said(shell, look) == "(['deep', 'link', 'new'], '2', '600')"
             assert await said(await again.wake(), look) == "(['deep', 'link', 'new'], '2', '600')"

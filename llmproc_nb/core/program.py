@@ -15,7 +15,7 @@ from llmproc_nb.core.approval import Approval
 from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.core.field import Declared, check_names, check_values
 from llmproc_nb.core.provider import HIDDEN, Settings
-from llmproc_nb.core.sandbox import SandboxRules
+from llmproc_nb.core.sandbox import SandboxRules, rules_of
 from llmproc_nb.core.tool import Access, Tool
 from llmproc_nb.core.usage import Limits
 
@@ -160,10 +160,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, met
 
     def __post_init__(self) -> None:
         if isinstance(self.sandbox, dict):  # as a file says it
-            try:
-                msgspec.structs.force_setattr(self, "sandbox", msgspec.convert(self.sandbox, SandboxRules))
-            except msgspec.ValidationError as error:
-                raise ProgramError(str(error), place=f"{self.source or self.name}: [sandbox]") from None
+            msgspec.structs.force_setattr(self, "sandbox", rules_of(self.sandbox, f"{self.source or self.name}: [sandbox]"))
         check_values(self)
 
     def replace(self, **fields: Any) -> Self:

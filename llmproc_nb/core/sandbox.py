@@ -6,6 +6,7 @@ Here: the declaration, what a cell gives, the door. Not here: which state belong
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
@@ -22,8 +23,14 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     `tier`: which confinement there must be; one that cannot be had is an error, never less. `on_fork`: a child goes on with the live state
     (fork), with nothing (fresh), with the cells run again (replay), or in the same session as its parent (share). `kernel`: another
     kernelspec, which cannot fork. `files` are copied into the working folder, relative to the program; `variables` are taken from the
-    notebook. `hosts` may be connected to, through a proxy; none: no network. `cpu_s` is for each cell's process, `timeout_s` for a cell.
-    At most `checkpoints` states are kept, in `checkpoints_mb` of memory; others come back by running the cells again.
+    notebook. `readable` are paths of the host that are shown read-only at the same place, absolute, with `~` or relative to the program:
+    for data, or what a kernel keeps in the home; a socket in there can be connected to. `hosts` may be connected to, through a proxy; none:
+    no network. `cpu_s` is for each cell's process, `timeout_s` for a cell. At most `checkpoints` states are kept, in `checkpoints_mb` of
+    memory; others come back by running the cells again.
+
+    Between a session and its forks it holds for what begins after the fork, in either: no folder of the other is reached (namespaces), no
+    process of it signalled or read (from Linux 6.12). What ran or was changed before is in the fork as well; servers on the loopback are
+    shared.
     """
 
     tier: Tier = "namespaces"
@@ -31,6 +38,7 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     kernel: str = ""
     files: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     env: dict[str, str] = {}
     timeout_s: float = 60.0
@@ -51,6 +59,20 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         for name in ("timeout_s", "cpu_s", "memory_mb", "disk_mb", "processes", "output_mb"):
             if getattr(self, name) <= 0:
                 raise ProgramError(f"{name} is {getattr(self, name)!r}", place="[sandbox]", right="it is above 0")
+
+
+def rules_of(fields: Mapping[str, Any], place: str) -> SandboxRules:
+    """The rules as a file says them. Raises ProgramError, also for a key that there is not."""
+    known = SandboxRules.__struct_fields__
+    for name in fields:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
+            step = f"Did you mean {near[0]!r}?" if near else ""
+            raise ProgramError(f"there is no key {name!r}", place=place, right=f"there are {', '.join(known)}", step=step)
+    try:
+        return msgspec.convert(fields, SandboxRules)
+    except msgspec.ValidationError as error:
+        raise ProgramError(str(error), place=place) from None
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

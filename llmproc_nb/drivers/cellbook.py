@@ -18,6 +18,8 @@ LINE_CHARS = 120
 NUMPY = b"\x93NUMPY"
 OWN = "llmproc"
 STOPPED = ("timed_out", "interrupted")
+RAISES = "raises-exception"
+"""The tag by which who runs a notebook goes on after a cell that raises."""
 GIVEN = "`{names}` came from outside of the sandbox here. To run this notebook on its own, set {it} first."
 
 
@@ -68,7 +70,8 @@ def notebook(cells: Iterable[CodeRan], given: Sequence[str] = ()) -> Any:
         elif cell.code:
             count += 1
             outputs = [_output(one, count) for one in cell.outputs]
-            ended = {"llmproc": {"status": cell.status, "notes": list(cell.notes)}}
+            raised = cell.status == "error" or any(one.kind == "error" for one in cell.outputs)
+            ended = {"llmproc": {"status": cell.status, "notes": list(cell.notes)}, **({"tags": [RAISES]} if raised else {})}
             book.cells.append(v4.new_code_cell(cell.code, execution_count=count, outputs=outputs, metadata=ended))
     for number, one in enumerate(book.cells, start=1):
         one["id"] = f"cell-{number}"  # the same log gives the same file

@@ -71,10 +71,19 @@ def _emptied(folder: int, top: int, names: Iterator[str]) -> list[str]:
                 os.unlink(name, dir_fd=folder)
                 continue
             with contextlib.suppress(OSError):
-                os.chmod(name, 0o700, dir_fd=folder)
+                _open_up(name, folder)
             os.rename(name, new := next(names), src_dir_fd=folder, dst_dir_fd=top)
             moved.append(new)
     return moved
+
+
+def _open_up(name: str, folder: int) -> None:
+    """Let an inner folder be moved and emptied. By a descriptor: by its name it could be a link meanwhile, to something of the host's."""
+    inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{inner}", 0o700)
+    finally:
+        os.close(inner)
 
 
 def copy(source: str, target: str, before: Copied | None = None, before_path: str = "", *, again: bool = False) -> Copied:
@@ -89,7 +98,7 @@ def copy(source: str, target: str, before: Copied | None = None, before_path: st
         os.mkdir(target, 0o700)
     try:
         fds = [os.open(path, _FOLDER) for path in (source, target)]
-        old = os.open(before_path, os.O_RDONLY | os.O_DIRECTORY) if before is not None else -1
+        before, old = _before(before, before_path)
         try:
             _folder(fds[0], fds[1], "", made, before, old)
         finally:
@@ -99,6 +108,14 @@ def copy(source: str, target: str, before: Copied | None = None, before_path: st
         clear(target) if again else remove(target)
         raise
     return made
+
+
+def _before(before: Copied | None, path: str) -> tuple[Copied | None, int]:
+    """The snapshot before, opened; none where something else is in its place."""
+    try:
+        return (before, os.open(path, _FOLDER)) if before is not None else (None, -1)
+    except OSError:
+        return None, -1
 
 
 def _folder(source: int, target: int, path: str, made: Copied, before: Copied | None, old: int) -> None:

@@ -62,6 +62,12 @@ def version() -> int:
         return 0
 
 
+def lacking() -> str:
+    """Why sessions of a family cannot be kept from signals of each other on this kernel; "" where they can."""
+    found = version()
+    return "" if found >= NEEDED else f"only Landlock {NEEDED} (Linux 6.12) could keep it, this kernel has {found or 'none'}"
+
+
 def confine(rules: Rules, folder: str, *, keeper: bool = False) -> None:
     """Open nothing from here on but the system to read and the folder to write; no TCP connections; signals only among its own.
 
@@ -97,19 +103,21 @@ def only_sockets(elsewhere: Iterable[str]) -> None:
         _restrict(ruleset)
 
 
-def part(*, files: bool) -> None:
+def part(*, files: bool) -> bool:
     """A layer of its own: from here on this process can signal nobody who is there already and not below it, nor look into them.
 
-    `files`: there is a layer with rules for files. Then one that does not speak of it forbids to move files between folders; but where
-    there is none, one that does forbids to take a mount.
+    False where this kernel has no Landlock that could do it: nothing keeps sessions of a family from signals of each other then. `files`:
+    there is a layer with rules for files. Then one that does not speak of it forbids to move files between folders; but where there is
+    none, one that does forbids to take a mount.
     """
     if version() < NEEDED and not files:
-        return
+        return False
     try:
         ruleset = _made(_Ruleset(REFER if files else 0, 0, APART))
         if files:
             _allow(ruleset, "/", REFER)
         _restrict(ruleset)
+        return True
     except OSError as error:
         if error.errno != errno.E2BIG:
             raise

@@ -2,7 +2,7 @@
 
 RULES is the JSON of `Rules.dump`. It ends as the program ends; SIGINT and SIGTERM reach the program and what it started. FD is a pipe on
 which whoever starts it hears why it was refused, or its end when the program runs. With `--found` alone it says as JSON which tiers can be
-had here: for each why not, or nothing.
+had here: for each why not, or nothing; with `--lacking` why forks cannot be kept apart (see landlock).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import stat
 import sys
 
-from llmproc_nb.inside import confine, linux
+from llmproc_nb.inside import confine, landlock, linux
 from llmproc_nb.inside.rules import Refused, Rules, load
 
 REFUSED = 125
@@ -29,6 +29,9 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM)
 def main(arguments: list[str]) -> int:
     if arguments == ["--found"]:
         print(json.dumps(confine.found()))
+        return 0
+    if arguments == ["--lacking"]:
+        print(json.dumps(landlock.lacking()))
         return 0
     try:
         place = arguments.index("--")

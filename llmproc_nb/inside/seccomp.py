@@ -75,6 +75,15 @@ SHARED = {  # what only namespaces of its own would keep apart from the host's
     "semget": (64, 190), "msgget": (68, 186), "shmat": (30, 196), "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
 
+MARKS = {  # what Landlock does not ask about: modes, owners and times of any file of the user's; they are said to be changed
+    "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, -1), "fchown": (93, 55),
+    "lchown": (94, -1), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
+}  # fmt: skip
+ATTRIBUTES = {  # as where a file system has none
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16), "setxattrat": (463, 463), "removexattrat": (466, 466), "file_setattr": (469, 469),
+}  # fmt: skip
+
 
 def give(code: int) -> Line:
     return (RET, 0, 0, code)
@@ -104,10 +113,11 @@ def unless_set(bits: int) -> list[Line]:
     return [(JSET, 0, 1, bits), refuse(), give(ALLOW)]
 
 
-def program(machine: str, *, forks: bool, apart: bool) -> list[Line]:
+def program(machine: str, *, forks: bool, apart: bool, alone: bool) -> list[Line]:
     """The filter for a processor. `forks`: a session may take a folder of its own by unshare; `apart`: it has namespaces of its own.
 
-    Without them neither connecting nor sending to an address is possible at all: path sockets of the host would be open to it.
+    Without them neither connecting nor sending to an address is possible at all: path sockets of the host would be open to it. `alone`:
+    no file of the host is its user's; where one is, nobody's mode, owner, times or attributes can be changed.
     """
     column = list(ARCHES).index(machine)
     lines: list[Line] = [(LOAD, 0, 0, ARCH), (JEQ, 1, 0, ARCHES[machine]), give(KILL), (LOAD, 0, 0, NR)]
@@ -130,6 +140,9 @@ def program(machine: str, *, forks: bool, apart: bool) -> list[Line]:
         lines += when(numbers_of[column], [*user, argument(index), (JEQ, 1, 0, 0), refuse(), give(ALLOW)])
     for pair in HINTS.values():
         lines += when(pair[column], [argument(0), (JEQ, 1, 0, 0), refuse(0), give(ALLOW)])
+    for numbers, answer in () if alone else ((MARKS, refuse(0)), (ATTRIBUTES, refuse(errno.EOPNOTSUPP))):
+        for pair in numbers.values():
+            lines += when(pair[column], [answer])
     lines += _sockets(number, apart)
     return [*lines, give(ALLOW)]
 
@@ -155,11 +168,11 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("lines", ctypes.c_void_p)]
 
 
-def confine(*, forks: bool, apart: bool) -> None:
+def confine(*, forks: bool, apart: bool, alone: bool) -> None:
     """Put the filter on this process, for good. Needs no_new_privs. Raises OSError."""
     if linux.MACHINE not in ARCHES:
         raise OSError(errno.ENOSYS, f"seccomp: no list of system calls for {linux.MACHINE} processors")
-    lines = program(linux.MACHINE, forks=forks, apart=apart)
+    lines = program(linux.MACHINE, forks=forks, apart=apart, alone=alone)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
     filled = _Program(len(lines), ctypes.addressof(code))
     linux.syscall("seccomp", 1, 0, ctypes.byref(filled))

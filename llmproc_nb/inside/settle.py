@@ -113,7 +113,7 @@ def _seal(rules: Rules, area: str, forks: bool) -> None:
     else:
         landlock.part(files=False)
     if first:
-        seccomp.confine(forks=forks and apart, apart=apart)
+        seccomp.confine(forks=forks and apart, apart=apart, alone=apart or os.getuid() >= FIRST_UID)
         NOW.sealed = True
     linux.prctl(linux.DUMPABLE, 0)
 
@@ -126,12 +126,14 @@ def stay() -> None:
         raise Refused(f"its area cannot be entered: {error}") from None
 
 
-def part() -> None:
+def part() -> bool:
     """In a session of which a fork goes on beside it: from here on neither can signal the other or look into it.
 
-    What the session has started before is not parted. Raises Refused where that was done too often.
+    False where this kernel cannot do that (see landlock.part). What the session has started before is not parted: it can signal the fork.
+    Nor does any of this undo what code did before the fork, in whose memory and open files it is: a fork of a hostile session is hostile.
+    Raises Refused where that was done too often.
     """
     try:
-        landlock.part(files=NOW.tier == "landlock")
+        return landlock.part(files=NOW.tier == "landlock")
     except OSError as error:
         raise Refused(f"a session and its fork cannot be parted: {error}") from None

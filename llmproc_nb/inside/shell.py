@@ -258,8 +258,7 @@ def _inside(state: State, path: str) -> str:
 
 
 def _part(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    confine.part()
-    return {}, b""
+    return {"parted": confine.part()}, b""
 
 
 OPS = {"part": _part, "put": _put, "get": _get, "look": _look, "write_file": _write_file, "read_file": _read_file}

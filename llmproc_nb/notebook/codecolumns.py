@@ -30,8 +30,8 @@ def code_columns(events: Kinds, names: dict[int, str]) -> Table:
             "; ".join(event.notes) or None,
             event.time_ns,
             event.duration_s,
-            event.cpu_s,
-            event.memory_mb,
+            event.cpu_s if event.memory_mb else None,  # no process has no memory: it was not measured
+            event.memory_mb or None,
             event.replayed,
         )
         for event in events.of(CodeRan)

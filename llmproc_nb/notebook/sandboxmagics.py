@@ -144,6 +144,8 @@ class SandboxMagics(Magics):
         kept = sum(row[1] == "yes" for row in table.rows)
         made = sum(row[1] != "not promised" for row in table.rows)
         print(f"{kept} of {made} promises kept")
+        if readable := process.sandbox.rules.readable:
+            print(f"it is shown, read-only: {', '.join(readable)}")
         return table
 
     def _push(self, process: Process, names: list[str]) -> None:

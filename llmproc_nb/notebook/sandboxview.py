@@ -31,6 +31,7 @@ class SandboxView:
                 "confined by": (rules.kernel and f"{rules.tier}, kernel {rules.kernel}") or rules.tier,
                 "cells": f"{len(cells)} on the path to where it stands",
                 "when it forks": "replay" if rules.kernel and rules.on_fork == "fork" else rules.on_fork,
+                **({"shown read-only": ", ".join(rules.readable)} if rules.readable else {}),
                 "network": ", ".join(rules.hosts) or "none",
                 "limits": f"{rules.timeout_s:g} s a cell, {rules.memory_mb:,} MB of memory, {rules.disk_mb:,} MB of files",
             }

@@ -30,13 +30,15 @@ def sandbox(table: Table | None, folder: Path) -> SandboxRules | None:
     """The rules of a [sandbox] table; None where there is none. `folder` is the program's."""
     if table is None:
         return None
+    hosts, readable = table.texts("hosts"), table.texts("readable")
     given = {
         "tier": table.choice("tier", get_args(Tier)),
         "on_fork": table.choice("on_fork", get_args(OnFork)),
         "kernel": table.text("kernel"),
         "files": table.texts("files"),
         "variables": table.texts("variables"),
-        "hosts": table.texts("hosts"),
+        "readable": readable,
+        "hosts": hosts,
         "env": table.text_map("env", secret=True),
         "timeout_s": table.number("timeout_s"),
         **{name: table.integer(name, least=least) for name, least in NUMBERS.items()},
@@ -44,14 +46,28 @@ def sandbox(table: Table | None, folder: Path) -> SandboxRules | None:
     if given["timeout_s"] == 0:
         table.error("timeout_s", "found the number 0", right="a number of seconds above 0 is needed")
         given["timeout_s"] = None
-    for host in table.texts("hosts"):
+    for host in hosts:
         try:
             import_module("llmproc_nb.drivers.sandbox.proxy").allowed(host)  # by name: no driver imports another
         except ProgramError as error:
             table.error("hosts", error.found, right=error.right)
+    for name in readable:
+        _check_readable(table, name, folder)
     _note_missing(table, given, folder)
     table.finish()
     return SandboxRules(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _check_readable(table: Table, name: str, folder: Path) -> None:
+    driver: Any = import_module("llmproc_nb.drivers.sandbox.files")  # by name: no driver imports another
+    try:
+        place = driver.place_of(name, folder)
+        if why := driver.too_much(place):
+            table.error("readable", f"{name!r} {why}", right="it names only what is needed")
+        elif not Path(place).exists():
+            table.note("missing", "readable", f"there is no {name!r}, so the sandbox will not start. {near_file(Path(place))}".strip())
+    except (OSError, ValueError) as error:
+        table.error("readable", f"{name[:200]!r} cannot be followed: {error}")
 
 
 def _note_missing(table: Table, given: Mapping[str, Any], folder: Path) -> None:

@@ -7,11 +7,13 @@ Here: what stands behind the door. Not here: what runs in these processes (llmpr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.sandbox.door import make
+from llmproc_nb.drivers.sandbox.files import with_readable
 from llmproc_nb.drivers.sandbox.prove import bounded, prove
 
 __all__ = ["make", "proof"]
@@ -22,7 +24,7 @@ async def proof(rules: SandboxRules, *, base_dir: Path, environ: Mapping[str, st
 
     All are tried now, in fresh sandboxes that may use less than the rules allow, so that filling one does not hurt the machine.
     """
-    rules = bounded(rules)
+    rules = await asyncio.to_thread(with_readable, bounded(rules), base_dir)
     door = make(rules, base_dir=base_dir, environ=environ)
     try:
         return [(one.promise, one.kept if one.promised else None, one.tried, one.happened) for one in await prove(door, rules)]

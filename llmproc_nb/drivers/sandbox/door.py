@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules, Shell
 from llmproc_nb.drivers.sandbox.family import Family
-from llmproc_nb.drivers.sandbox.files import program_files
+from llmproc_nb.drivers.sandbox.files import program_files, with_readable
 from llmproc_nb.drivers.sandbox.kernel import KernelDoor
 from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
@@ -41,19 +42,21 @@ class Door:
     def warm(self) -> None:
         """Have a family made in the background, if none waits and this door has none yet."""
         if sys.platform == "linux" and self._family is None:
-            pool().warm(self._rules)
+            with contextlib.suppress(ToolError):  # `start` says it
+                pool().warm(with_readable(self._rules, self._base_dir))
 
     async def start(self) -> Shell:
         """A fresh session that has the program's files."""
         if sys.platform != "linux":
             raise ToolError("sandboxes need Linux", place="sandbox", step="Run the notebook in a Linux machine or container.")
-        files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
+        rules = await asyncio.to_thread(with_readable, self._rules, self._base_dir)
+        files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, rules.files)))
         async with self._lock:
             if self._family is not None and self._family.why:
                 await self._family.close()
                 self._family = None
             if self._family is None:
-                self._family, shell = await pool().take(self._rules)
+                self._family, shell = await pool().take(rules)
             else:
                 shell = await self._family.first()
         whole = False

@@ -89,6 +89,7 @@ class Family:
         return Rules(
             tier=rules.tier,
             folder=folder,
+            readable=rules.readable,
             memory_mb=rules.memory_mb,
             disk_mb=rules.disk_mb,
             cpu_s=rules.cpu_s,

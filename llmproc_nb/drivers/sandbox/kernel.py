@@ -21,9 +21,10 @@ from llmproc_nb.core.errors import PersonError, ToolError
 from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.sandbox import bycode
-from llmproc_nb.drivers.sandbox.files import program_files, relative
-from llmproc_nb.drivers.sandbox.messages import find_spec, next_message, take
+from llmproc_nb.drivers.sandbox.files import program_files, relative, with_readable
+from llmproc_nb.drivers.sandbox.messages import confined, find_spec, next_message, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.used import spent, used
 
 START_S = 60.0
 GRACE_S = 5.0
@@ -50,7 +51,7 @@ class KernelDoor:
     async def start(self) -> Shell:
         """A fresh kernel."""
         files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, self._rules.files)))
-        shell = KernelShell(self._rules)
+        shell = KernelShell(await asyncio.to_thread(with_readable, self._rules, self._base_dir))
         self._shells.add(shell)
         await shell.begin()
         for name, path in files:
@@ -83,9 +84,7 @@ class KernelShell:
         spec = await asyncio.to_thread(find_spec, self._rules.kernel)
         self._language = str(spec.language).lower()
         rules = self._rules
-        given = {"tier": rules.tier, "memory_mb": rules.memory_mb, "disk_mb": rules.disk_mb, "cpu_s": rules.cpu_s}
-        config = {**given, "processes": rules.processes, "env": dict(rules.env), "hosts": list(rules.hosts)}
-        spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "llmproc-sandbox", "config": config}}
+        spec.metadata = confined(spec.metadata, rules)
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec
         writing = self._listen()
@@ -157,7 +156,7 @@ class KernelShell:
         if not self.alive:
             return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
         began, self._halt = time.monotonic(), asyncio.Event()
-        halt = self._halt
+        halt, before, pid = self._halt, used(self._pid), self._pid
         running = asyncio.ensure_future(self._taken(code, outputs, silent=silent))
         try:
             status, notes = await self._watched(running, halt, outputs, timeout_s)
@@ -167,7 +166,12 @@ class KernelShell:
         finally:
             self._halt = None
         took = round(time.monotonic() - began, 6)
-        return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took)
+        return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took, **spent(before, used(pid)))
+
+    @property
+    def _pid(self) -> int:
+        """The process that stands before the kernel's; 0 where none is known."""
+        return getattr(self._kernel.provisioner, "pid", None) or 0
 
     async def _watched(
         self, running: asyncio.Future[str], halt: asyncio.Event, outputs: Outputs, timeout_s: float

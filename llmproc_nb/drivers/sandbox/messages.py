@@ -1,15 +1,19 @@
-"""Messages of other kernels, read as outputs of a cell; and the kernelspecs that there are."""
+"""Messages of other kernels, read as outputs of a cell; and the kernelspecs that there are, confined."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.said import Shown
 
+PROVISIONER = "llmproc-sandbox"
+LIMITS = ("memory_mb", "disk_mb", "cpu_s", "processes")
 KINDS = {"display_data", "update_display_data", "execute_result"}
 
 
@@ -21,6 +25,20 @@ def find_spec(name: str) -> Any:
     except NoSuchKernel as error:
         known = ", ".join(sorted(KernelSpecManager().find_kernel_specs())) or "none"
         raise ToolError(f"there is no kernel {name}", place="[sandbox] kernel", right=f"there are: {known}") from error
+
+
+def confined(metadata: Mapping[str, Any], rules: SandboxRules) -> dict[str, Any]:
+    """The metadata of a kernelspec whose kernel is confined by these rules.
+
+    What it says itself for the same provisioner is kept where the rules have their defaults; but tier and hosts are those of the rules,
+    so that no spec makes a sandbox weaker than its program says.
+    """
+    own = metadata.get("kernel_provisioner", {})
+    said = own.get("config", {}) if own.get("provisioner_name") == PROVISIONER else {}
+    limits = {name: getattr(rules, name) for name in LIMITS if name not in said or getattr(rules, name) != getattr(SandboxRules(), name)}
+    readable, env = [*said.get("readable", ()), *rules.readable], {**said.get("env", {}), **rules.env}
+    config = {**said, **limits, "tier": rules.tier, "hosts": list(rules.hosts), "readable": readable, "env": env}
+    return {**metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}}
 
 
 async def next_message(get: Any, timeout_s: float) -> dict[str, Any] | None:

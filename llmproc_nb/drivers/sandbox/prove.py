@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -32,13 +33,22 @@ print(os.getpid(), child.pid)
 class Promise(msgspec.Struct, frozen=True):
     """What is promised, in which tiers; `probe` is the name of its attempts.
 
-    `by`: between a session and its fork, who makes them, against the other.
+    `by`: between a session and its fork, who makes them, against the other. `landlock`: only Landlock of the version that is NEEDED keeps
+    it. `why` no tier promises it.
     """
 
     says: str
     probe: str
     tiers: tuple[Tier, ...]
     by: Literal["", "fork", "older"] = ""
+    landlock: bool = False
+    why: str = ""
+
+    def missing(self, tier: Tier, lacking: str) -> str:
+        """Why this tier does not make the promise on this machine, which may lack a Landlock; "" where it does."""
+        if tier not in self.tiers:
+            return self.why or f"the tier {tier} does not promise it"
+        return lacking if self.landlock else ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +69,8 @@ PROMISES = (
     Promise("user, pid, ipc, network, mount, uts and cgroup namespaces of its own", "namespaces", OWN),
     Promise("the system is read-only", "system", CLOSED),
     Promise("the host's home cannot be read", "home", CLOSED),
-    Promise("no variable of the host's environment but those on the list", "environment", ALL),
+    Promise("it is given no variable of the host's environment but those on the list", "own_environment", ALL),
+    Promise("the environment of no process of the host can be read", "environment", CLOSED),
     Promise("only its own folders can be written", "folders", CLOSED),
     Promise("links and .. lead nowhere", "links", CLOSED),
     Promise("no server on the host's loopback", "loopback", CLOSED),
@@ -78,25 +89,30 @@ PROMISES = (
     Promise("nothing can be mounted or unmounted", "mounts", CLOSED),
     Promise("/proc, /sys and /dev lead nowhere", "proc", CLOSED),
     Promise("system calls are filtered", "calls", CLOSED),
-    Promise("a fork does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
-    Promise("nor can it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork"),
-    Promise("what a fork was forked from does not reach the fork's folder", "kin_files", OWN, by="older"),
-    Promise("nor can it signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older"),
+    Promise("what a fork runs does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
+    Promise("nor does it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork", landlock=True),
+    Promise("cells that begin after a fork, in what it was forked from, do not reach the fork's folder", "kin_files", OWN, by="older"),
+    Promise("nor do they signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older", landlock=True),
+    Promise("what was started or changed before a fork does not reach it", "", (), why="a fork begins with all that, hostile code as well"),
+    Promise("forks do not reach each other's servers and queues", "", (), why="what is forked from one another shares them"),
 )
 
 
 def bounded(rules: SandboxRules) -> SandboxRules:
-    """The rules with little disk and few processes: what a proof fills must not hurt the machine."""
-    return msgspec.structs.replace(rules, disk_mb=min(rules.disk_mb, 32), processes=min(rules.processes, 16))
+    """The rules with less of everything: what a proof fills must not hurt the machine."""
+    most = {"disk_mb": 32, "processes": 16, "memory_mb": 2048, "cpu_s": 1800}
+    return msgspec.structs.replace(rules, **{name: min(value, getattr(rules, name)) for name, value in most.items()})
 
 
-async def prove(door: SandboxDoor, rules: SandboxRules) -> tuple[Proof, ...]:
+async def prove(door: SandboxDoor, rules: SandboxRules, promises: Iterable[Promise] = PROMISES) -> tuple[Proof, ...]:
     """The table, by sandboxes of this door, which was made with these rules (see `bounded`). Raises ToolError where none can be had."""
-    proofs = []
+    proofs, without = [], await lacking()
     with baits() as facts:
         facts |= {name: getattr(rules, name) for name in ("tier", "memory_mb", "disk_mb", "cpu_s", "processes")}
-        for promise in PROMISES:
-            proofs.append(await _proof(door, promise, facts) if rules.tier in promise.tiers else _not_made(promise, rules))
+        facts["shown"] += rules.readable
+        for promise in promises:
+            why = promise.missing(rules.tier, without)
+            proofs.append(_not_made(promise, why) if why else await _proof(door, promise, facts))
     if not facts["alive"]:
         proofs = [_undone(proof) if proof.promise == _named("processes").says else proof for proof in proofs]
     return tuple(proofs)
@@ -104,22 +120,37 @@ async def prove(door: SandboxDoor, rules: SandboxRules) -> tuple[Proof, ...]:
 
 async def found() -> dict[Tier, str]:
     """For each tier why it cannot be had on this machine; "" where it can. Tried for real, in a process of its own."""
-    command = (sys.executable, "-P", "-m", "llmproc_nb.inside.launch", "--found")
-    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    said, fault = await asked.communicate()
+    said, fault = await _launched("--found")
     try:
         return {tier: str(json.loads(said)[tier]) for tier in ALL}
     except (ValueError, KeyError, TypeError):
-        words = fault.decode("utf-8", "replace").strip().splitlines()
-        return dict.fromkeys(ALL, words[-1] if words else "it could not be tried")
+        return dict.fromkeys(ALL, fault)
+
+
+async def lacking() -> str:
+    """Why forks cannot be kept apart on this machine; "" where they can."""
+    said, fault = await _launched("--lacking")
+    try:
+        return str(json.loads(said))
+    except ValueError:
+        return fault
+
+
+async def _launched(what: str) -> tuple[bytes, str]:
+    """What the launcher says when it is asked, and its last words if that is nothing."""
+    command = (sys.executable, "-P", "-m", "llmproc_nb.inside.launch", what)
+    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    said, fault = await asked.communicate()
+    words = fault.decode("utf-8", "replace").strip().splitlines()
+    return said, words[-1] if words else "it could not be tried"
 
 
 def _named(name: str) -> Promise:
     return next(promise for promise in PROMISES if promise.probe == name)
 
 
-def _not_made(promise: Promise, rules: SandboxRules) -> Proof:
-    return Proof(promise=promise.says, promised=False, kept=False, tried="not tried", happened=f"the tier {rules.tier} does not promise it")
+def _not_made(promise: Promise, why: str) -> Proof:
+    return Proof(promise=promise.says, promised=False, kept=False, tried="not tried", happened=why)
 
 
 def _undone(proof: Proof) -> Proof:
@@ -135,7 +166,7 @@ async def _proof(door: SandboxDoor, promise: Promise, facts: dict[str, Any]) -> 
     checkpoint = await first.keep()
     if checkpoint is None:
         await first.close()
-        return Proof(promise=promise.says, promised=True, kept=True, tried="not tried", happened="sessions of this kind cannot be forked")
+        return _not_made(promise, "sessions of this kind cannot be forked")
     fork = await checkpoint.wake()
     both = [fork, first]
     attacker, victim = both if promise.by == "fork" else reversed(both)

@@ -20,6 +20,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Int, List, Unicode
 
 from llmproc_nb.core.errors import PersonError
+from llmproc_nb.drivers.sandbox.files import too_much
 from llmproc_nb.inside.rules import Rules, environment
 
 LONGEST = 70
@@ -50,6 +51,9 @@ class SandboxProvisioner(LocalProvisioner):
         return os.path.join(self._folder, "s")
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        for path in self.readable:
+            if why := too_much(path):
+                raise PersonError(f"readable: {path!r} {why}", place=PLACE, right="it names only what is needed")
         self._make_folder()
         made: dict[str, Any] = await super().pre_launch(**kwargs)
         given = {**{str(name): str(value) for name, value in self.env.items()}, **self.kernel_spec.env, "JPY_PARENT_PID": NO_PARENT}

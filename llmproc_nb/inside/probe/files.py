@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 
-from llmproc_nb.inside.probe.tried import BAIT, MB, Facts, Tried, attempts, fail, make, names, open_to, read, read_if
+from llmproc_nb.inside.probe.tried import BAIT, MB, Facts, Tried, attempts, fail, make, names, open_to, read
 
 
 @attempts
@@ -17,7 +19,7 @@ def system(tried: Tried, facts: Facts) -> None:
         tried.refused(f"make a file in {folder}", make, folder)
     for path in ("/etc/passwd", "/etc/ld.so.cache", os.path.realpath(sys.executable), os.__file__):
         tried.refused(f"open {path} to write", open_to, path, os.O_WRONLY)
-        tried.refused(f"change {path}", lambda path: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode)), path)
+        tried.refused(f"change {path}", _changed, os.chmod, path, stat.S_IMODE(os.stat(path).st_mode))
 
 
 @attempts
@@ -30,14 +32,30 @@ def home(tried: Tried, facts: Facts) -> None:
 
 
 @attempts
-def environment(tried: Tried, facts: Facts) -> None:
+def own_environment(tried: Tried, facts: Facts) -> None:
     tried.holds(
         "bait in the environment", not any(BAIT.search(value.encode()) for value in os.environ.values()), f"{len(os.environ)} variables"
     )
-    for pid in ("self", "1", str(os.getppid())):
-        tried.holds(f"bait in /proc/{pid}/environ", not BAIT.search(read_if(f"/proc/{pid}/environ")), "none")
+    tried.holds("bait in /proc/self/environ", not BAIT.search(_environment("self")), "none")
     found = _baits_in_memory()
     tried.holds("bait in the memory", not found, "could not be looked through" if found is None else f"{found} found")
+
+
+@attempts
+def environment(tried: Tried, facts: Facts) -> None:
+    """Of every process that can be seen, and of those that are there, seen or not."""
+    pids = {str(facts["bait_pid"]), str(facts["pid"]), str(os.getppid()), "1", *(name for name in names("/proc") if name.isdigit())}
+    found = [pid for pid in sorted(pids) if BAIT.search(_environment(pid))]
+    tried.holds(f"bait in /proc/*/environ of {len(pids)} processes", not found, ", ".join(found) or "none")
+
+
+def _environment(pid: str) -> bytes:
+    """All of it: a bait may be far from its beginning."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _baits_in_memory() -> int | None:
@@ -67,6 +85,19 @@ def folders(tried: Tried, facts: Facts) -> None:
     ):
         if not os.path.realpath(folder).startswith(area):
             tried.refused(f"write in {folder}", make, folder)
+    bait = facts["bait_file"]
+    tried.refused("change the mode of a file of the host", _changed, os.chmod, bait, 0o640)
+    tried.refused("change the times of a file of the host", _changed, os.utime, bait)
+    tried.refused("give a file of the host an attribute", os.setxattr, bait, "user.probe", b"x")
+
+
+def _changed(change: Callable[..., None], path: str, *values: int) -> None:
+    """It may be said to be done without being done."""
+    before = os.stat(path)
+    change(path, *values)
+    after = os.stat(path)
+    if (after.st_mode, after.st_mtime_ns, after.st_ctime_ns) == (before.st_mode, before.st_mtime_ns, before.st_ctime_ns):
+        fail(errno.EPERM)
 
 
 def _make_and_move(folder: str) -> None:

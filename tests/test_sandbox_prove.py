@@ -20,7 +20,7 @@ def table(tier: str) -> tuple[Proof, ...]:
     rules = bounded(SandboxRules(tier=tier))
 
     async def run() -> tuple[Proof, ...]:
-        async with opened(tier=tier, disk_mb=rules.disk_mb, processes=rules.processes) as door:
+        async with opened(tier=tier, disk_mb=rules.disk_mb, memory_mb=rules.memory_mb, processes=rules.processes) as door:
             return await prove(door, rules)
 
     return asyncio.run(run())

@@ -22,7 +22,8 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     `tier`: which confinement there must be; one that cannot be had is an error, never less. `on_fork`: a child goes on with the live state
     (fork), with nothing (fresh), with the cells run again (replay), or in the same session as its parent (share). `kernel`: another
     kernelspec, which cannot fork. `files` are copied into the working folder, relative to the program; `variables` are taken from the
-    notebook. `hosts` may be connected to, through a proxy; none: no network. `cpu_s` is for each cell's process, `timeout_s` for a cell.
+    notebook. `hosts` may be connected to, through a proxy; none: no network. `timeout_s` is for a cell; `processes` and `cpu_s` are for a
+    session with what it starts, `memory_mb` for each process, and for all of a family together what they have not in common.
     At most `checkpoints` states are kept, in `checkpoints_mb` of memory; others come back by running the cells again.
     """
 

@@ -142,6 +142,7 @@ class Family:
             finally:
                 shell.settled()
             self.shells.add(shell)
+            self._tell()
             return shell
 
     async def _keep(self, shell: LiveShell) -> Frozen:
@@ -164,6 +165,7 @@ class Family:
                 raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
             shell.snapshot = frozen.snapshot
             self.frozen.add(frozen)
+            self._tell()
         self._aside(self.measure(frozen))
         return frozen
 
@@ -189,6 +191,7 @@ class Family:
                     self._aside(self._quiet({"op": "drop", "name": shell.area}))
             shell.snapshot = frozen.snapshot
             self.shells.add(shell)
+            self._tell()
             return shell
 
     async def ended(self, shell: LiveShell) -> None:
@@ -196,12 +199,17 @@ class Family:
         async with self._lock:
             if shell.process is None or self.why:
                 return
-            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
-            spared = [one.process.inner_pid for one in others if one.process is not None]
             with contextlib.suppress(OSError):
-                await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
+                await self.end_started(shell)
                 await self.ask({"op": "drop", "name": shell.area})
                 self._free.add(shell.area)
+
+    async def end_started(self, shell: LiveShell) -> None:
+        """End a shell's process, and what it started. Raises OSError where the keeper is gone."""
+        if shell.process is not None:
+            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
+            spared = [one.process.inner_pid for one in others if one.process is not None]
+            await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
 
     def left(self, shell: LiveShell) -> None:
         """A shell is over."""
@@ -230,7 +238,7 @@ class Family:
         """Whether the keeper is still there."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self.ask({"op": "watch", "on": False})
+                await self.ask(self._who())
         except (OSError, TimeoutError):
             return False
         return True
@@ -245,17 +253,25 @@ class Family:
                     await frozen.measure()
 
     def watch(self, shell: LiveShell) -> None:
-        """A cell has been running for a while: the keeper shall look at the family's memory."""
+        """A cell has been running for a while: the keeper shall look at what the family has."""
         self._watched.add(shell)
-        if len(self._watched) == 1:
-            self._aside(self._quiet({"op": "watch", "on": True}))
+        self._tell()
 
     def unwatch(self, shell: LiveShell) -> None:
         """A cell is over."""
         if shell in self._watched:
             self._watched.discard(shell)
-            if not self._watched:
-                self._aside(self._quiet({"op": "watch", "on": False}))
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the keeper who is who; nobody waits for it."""
+        if not self.why:
+            self._aside(self._quiet(self._who()))
+
+    def _who(self) -> dict[str, Any]:
+        pids = {one: one.process.inner_pid for one in (*self.shells, *self.frozen) if one.process is not None}
+        parts = {"sessions": self.shells, "running": self._watched & self.shells, "copies": self.frozen}
+        return {"op": "watch", **{name: [pid for one, pid in pids.items() if one in some] for name, some in parts.items()}}
 
     async def close(self) -> None:
         """End the keeper, and with it everything."""
@@ -303,10 +319,15 @@ class Family:
         elif op == "ended":
             self.reasons.tell(message["pid"], message["how"])
         elif op == "greedy":
-            self.reasons.tell(
-                message["pid"],
-                f"the sandboxes of this family together had more than {self.rules.memory_mb} MB of memory, this one {message['mb']} MB",
-            )
+            self._greedy(message["pid"], message["itself"], message["why"])
+
+    def _greedy(self, pid: int, itself: bool, why: str) -> None:
+        """The keeper ends a process that has too much, or what it started."""
+        if itself:
+            self.reasons.tell(pid, why)
+        for shell in self.shells:
+            if shell.process is not None and shell.process.inner_pid == pid and not itself:
+                shell.noted(f"What the code had started was ended: {why}.")
 
     def _cut(self, why: str) -> None:
         words = "" if self.root else ZYGOTE.last_words()[-500:]

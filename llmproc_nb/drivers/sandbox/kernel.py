@@ -35,6 +35,7 @@ QUIET_S = 1.0
 MOST_ANSWER = 1 << 30
 AT_ONCE = 1 << 16
 DROPPED = "aborted"
+SAID_CHARS = 300
 
 
 class KernelDoor:
@@ -179,7 +180,8 @@ class KernelShell:
             if running.done():
                 break
             if not await self._kernel.is_alive():
-                self.why = "its process ended"
+                self._heard()
+                self.why = f"its process ended. {self._words.last_words(SAID_CHARS)}".strip(". ")
                 running.cancel()
                 return "died", [f"The session ended with this cell: {self.why}."]
             asked = halt.is_set()

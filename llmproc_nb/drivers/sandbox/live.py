@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from llmproc_nb.drivers.sandbox.family import Family
 
 GRACE_S = 3.0
+END_S = 5.0
 AGAIN_S = 1.0
 ASK_S = 60.0
 REASON_S = 0.3
 WATCH_AFTER_S = 0.2
 MOST_VARIABLE = 1 << 29
 MOST_BETWEEN = 1 << 20
+MOST_NOTES = 5
 
 
 class Cell:
@@ -43,6 +45,7 @@ class Cell:
         self.over = asyncio.Event()
         self.halt = asyncio.Event()
         self.asked = False
+        self.notes: list[str] = []
 
 
 class LiveShell(Questions):
@@ -124,7 +127,7 @@ class LiveShell(Questions):
             return Ran(
                 status=status,
                 outputs=cell.outputs.kept(),
-                notes=(*notes, *cell.outputs.notes, *(done.notes if done else ()), *denied),
+                notes=(*notes, *cell.notes, *cell.outputs.notes, *(done.notes if done else ()), *denied),
                 duration_s=round(time.monotonic() - began, 6),
                 cpu_s=done.cpu_s if done else 0.0,
                 memory_mb=done.memory_mb if done else 0.0,
@@ -137,6 +140,11 @@ class LiveShell(Questions):
         if self._cell is not None:
             self._cell.asked = True
             self._cell.halt.set()
+
+    def noted(self, note: str) -> None:
+        """Something happened that whoever runs the cell should know; said once."""
+        if self._cell is not None and note not in self._cell.notes and len(self._cell.notes) < MOST_NOTES:
+            self._cell.notes.append(note)
 
     async def keep(self) -> Checkpoint | None:
         """A frozen copy."""
@@ -221,6 +229,8 @@ class LiveShell(Questions):
             self._ended_by_us = True
             self.why = self.why or f"it did not stop within {GRACE_S:g} s when it was interrupted, and was killed"
             process.kill()
+            with contextlib.suppress(OSError, TimeoutError):  # with it what it started: that may fork and fork
+                await asyncio.wait_for(self._family.end_started(self), END_S)
             await _first(cell.over, cell.over, GRACE_S)
             self._over(self.why)
 

@@ -86,8 +86,9 @@ PROMISES = (
 
 
 def bounded(rules: SandboxRules) -> SandboxRules:
-    """The rules with little disk and few processes: what a proof fills must not hurt the machine."""
-    return msgspec.structs.replace(rules, disk_mb=min(rules.disk_mb, 32), processes=min(rules.processes, 16))
+    """The rules with little disk and memory and few processes: what a proof fills must not hurt the machine."""
+    little = {"disk_mb": 32, "memory_mb": 1024, "processes": 16}
+    return msgspec.structs.replace(rules, **{name: min(getattr(rules, name), most) for name, most in little.items()})
 
 
 async def prove(door: SandboxDoor, rules: SandboxRules) -> tuple[Proof, ...]:

@@ -27,8 +27,11 @@ from llmproc_nb.inside.channel import close_all
 from llmproc_nb.inside.rules import Rules
 
 START_S = 60.0
-WAKE_S = 30.0
+FIRST_S = 30.0
+HELLO_S, HELLO_AGAIN_S = 5.0, 1.0
+"""A copy that has not said hello by then never will: its code has seen to that. Others of the same session get less time."""
 ANSWER_S = 5.0
+END_S = 20.0
 MOST_DENIED = 5
 LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 MEASURED_S = 5.0
@@ -136,7 +139,7 @@ class Family:
                 answer, _ = await self.ask({"op": "shell", "area": shell.area}, shell.fds)
                 if "error" in answer:
                     raise ToolError(f"a sandbox did not start: {_said(answer['error'], self.rules)}", place="sandbox")
-                await shell.greeted(WAKE_S, "a sandbox did not start")
+                await shell.greeted(FIRST_S, "a sandbox did not start")
             except OSError as error:
                 raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
             finally:
@@ -146,26 +149,26 @@ class Family:
             return shell
 
     async def _keep(self, shell: LiveShell) -> Frozen:
-        async with self._lock:
-            frozen = Frozen(self, self._name("snapshot"), shell)
-            snapshot = self._aside(self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot}))
-            try:
-                await shell.request({"op": "keep"}, fds=frozen.fds)
-                frozen.given()
-                await frozen.greeted(WAKE_S)
-                answer, _ = await snapshot
-                if "error" in answer:
-                    raise ToolError(f"the state cannot be kept: {_said(answer['error'], self.rules)}", place="sandbox")
-            except (ToolError, OSError) as error:
-                frozen.end()
-                await asyncio.gather(snapshot, return_exceptions=True)
-                self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
-                if isinstance(error, ToolError):
-                    raise
-                raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
-            shell.snapshot = frozen.snapshot
-            self.frozen.add(frozen)
-            self._tell()
+        """What the session is asked holds nobody else up."""
+        frozen = Frozen(self, self._name("snapshot"), shell)
+        snapshot = self._aside(self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot}))
+        try:
+            await shell.request({"op": "keep"}, fds=frozen.fds)
+            frozen.given()
+            await frozen.greeted(HELLO_S)
+            answer, _ = await snapshot
+            if "error" in answer:
+                raise ToolError(f"the state cannot be kept: {_said(answer['error'], self.rules)}", place="sandbox")
+        except (ToolError, OSError) as error:
+            frozen.end()
+            await asyncio.gather(snapshot, return_exceptions=True)
+            self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
+            if isinstance(error, ToolError):
+                raise
+            raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
+        shell.snapshot = frozen.snapshot
+        self.frozen.add(frozen)
+        self._tell()
         self._aside(self.measure(frozen))
         return frozen
 
@@ -181,7 +184,7 @@ class Family:
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "anew": anew}, (*shell.fds, *mounts))
-                await shell.greeted(WAKE_S, "the copy cannot be woken")
+                await self._greeted(shell, frozen)
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
             finally:
@@ -193,6 +196,15 @@ class Family:
             self.shells.add(shell)
             self._tell()
             return shell
+
+    async def _greeted(self, shell: LiveShell, frozen: Frozen) -> None:
+        """A copy that says nothing is dead, and others of the same session likely are."""
+        try:
+            await shell.greeted(HELLO_AGAIN_S if frozen.origin.woke_badly else HELLO_S, "the copy cannot be woken")
+        except ToolError:
+            frozen.origin.woke_badly = True
+            frozen.end()
+            raise
 
     async def ended(self, shell: LiveShell) -> None:
         """End what a shell started, and take its area away."""
@@ -269,9 +281,9 @@ class Family:
             self._aside(self._quiet(self._who()))
 
     def _who(self) -> dict[str, Any]:
-        pids = {one: one.process.inner_pid for one in (*self.shells, *self.frozen) if one.process is not None}
-        parts = {"sessions": self.shells, "running": self._watched & self.shells, "copies": self.frozen}
-        return {"op": "watch", **{name: [pid for one, pid in pids.items() if one in some] for name, some in parts.items()}}
+        sessions = {shell.process.inner_pid: shell in self._watched for shell in self.shells if shell.process is not None}
+        copies = [frozen.process.inner_pid for frozen in self.frozen if frozen.process is not None]
+        return {"op": "watch", "sessions": list(sessions), "running": [pid for pid, runs in sessions.items() if runs], "copies": copies}
 
     async def close(self) -> None:
         """End the keeper, and with it everything."""
@@ -284,7 +296,7 @@ class Family:
             frozen.end()
         if self._process is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
+                await asyncio.wait_for(self._process.dead.wait(), END_S)
             self._process.kill()
             self._process.forget()
         if self._folder:

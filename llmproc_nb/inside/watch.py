@@ -16,7 +16,7 @@ from llmproc_nb.inside.rules import Rules
 LITTLE = 0.05
 SOCKET_MB = 0.5
 """What the buffers of a socket hold at most, whose size nobody in a sandbox can set."""
-PATIENCE = 3
+PATIENCE = 10
 """How many times what a session started is ended while it runs a cell, before the session itself is."""
 
 

@@ -10,13 +10,15 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from llmproc_nb.drivers.sandbox.baits import VARIABLE, baits
-from llmproc_nb.inside import confine, probe
+from llmproc_nb.inside import confine, kin, probe
 from llmproc_nb.inside.rules import Refused, Rules, environment, load
+from llmproc_nb.inside.watch import Watch
 
 SOURCE = compile(probe.text(), "probe", "exec")
 
@@ -40,19 +42,20 @@ def tried(rules: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 def keeper(rules: Rules, names: list[str], facts: dict[str, Any]) -> None:
     """In the keeper: a session for each probe. One of kin runs in a fork against what it was forked from, or, `older:`, there."""
+    kin.take_orphans()
     for name in names:
         paths = [f"{confine.areas()}/{name}-{number}" for number in (1, 2)]
         for path in paths:
             confine.make_area(path)
         mounts = [confine.attach(path) for path in paths]
-        wait_for(lambda: session(rules, name, facts, paths, mounts))  # noqa: B023
+        wait_for(lambda: session(rules, name, facts, paths, mounts), Watch(rules))  # noqa: B023
         for mount in mounts:
             if mount is not None:
                 os.close(mount)
 
 
-def wait_for(work: Callable[[], None]) -> None:
-    """Do it in a fork that leads a session of its own."""
+def wait_for(work: Callable[[], None], watch: Watch | None = None) -> None:
+    """Do it in a fork that leads a session of its own, and is watched as a keeper does."""
     if (child := os.fork()) == 0:
         try:
             os.setsid()
@@ -61,6 +64,12 @@ def wait_for(work: Callable[[], None]) -> None:
         finally:
             traceback.print_exc()
             os._exit(1)
+    if watch is not None:
+        watch.sessions = watch.running = [child]
+        while not os.waitpid(child, os.WNOHANG)[0]:
+            watch.hold(lambda _: None)
+            time.sleep(0.1)
+        return
     os.waitpid(child, 0)
 
 

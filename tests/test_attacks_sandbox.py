@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from paths import ROOT
-from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ran, said, text_of
+from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ran, said, text_of, tiers
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import Text
@@ -372,6 +372,137 @@ async def test_memory_that_is_taken_between_the_cells_counts(shell: Any) -> None
     assert done.status == "died" or text_of(done.outputs) == "True"
 
 
+FORKS = """
+import mmap, os, socket, time
+def hidden(mb):
+    whole = mmap.mmap(-1, mb << 20, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    for at in range(0, mb << 20, 4096):
+        whole[at] = 1
+        if at % (1 << 20) == 0: whole.madvise(mmap.MADV_DONTNEED, 0, at + 4096)
+    return whole
+def anew(mb):
+    for at in range(0, len(data), 4096): data[at] = 1
+def sockets(mb):
+    kept, sent = [], 0
+    while sent < mb << 20 and len(kept) < 900:
+        kept += socket.socketpair()
+        for one in kept[-2:]:
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)
+            try:
+                while True: sent += one.send(bytes(32768))
+            except BlockingIOError: pass
+    return kept
+def plain(mb): return bytearray(b"x") * (mb << 20)
+def forks(take, mb, count=6):
+    pids = []
+    for _ in range(count):
+        if (pid := os.fork()) == 0:
+            try:
+                kept = take(mb)
+                time.sleep(6)
+            finally:
+                os._exit(0)
+        pids.append(pid)
+    return [os.waitpid(pid, 0)[1] for pid in pids]
+"""
+TAKES = {"shared and left": "hidden", "written anew": "anew", "in sockets": "sockets"}
+
+
+def each_tier(test: Any) -> Any:
+    return pytest.mark.parametrize("tier", [tier for tier in ("namespaces", "landlock") if tier in tiers()])(test)
+
+
+@each_tier
+@pytest.mark.parametrize("name", TAKES)
+def test_memory_that_no_process_seems_to_have_counts(name: str, tier: str) -> None:
+    async def look() -> None:
+        async with opened(tier=tier, memory_mb=256) as door:
+            shell = await door.start()
+            done = await ran(shell, f"{FORKS}\ndata = bytearray(b'x') * (100 << 20)\nprint(forks({TAKES[name]}, 120).count(9) > 1)")
+            assert any("more than 256 MB of memory" in note for note in done.notes), done
+            assert done.status == "died" or text_of(done.outputs) == "True\n"
+
+    asyncio.run(look())
+
+
+@each_tier
+def test_what_the_processes_of_a_kernel_have_together_counts(tier: str) -> None:
+    async def look() -> None:
+        async with opened(tier=tier, kernel="python3", memory_mb=1500, processes=20) as door:
+            shell = await door.start()
+            done = await ran(shell, f"{FORKS}\nprint(forks(plain, 400).count(9) > 1)")
+            assert text_of(done.outputs) == "True\n", done
+            done = await ran(shell, f"{FORKS}\nprint(forks(lambda mb: 1, 0, 25).count(9) > 1)")
+            assert text_of(done.outputs) == "True\n", done
+
+    asyncio.run(look())
+
+
+@each_tier
+def test_cpu_time_of_what_a_session_started_counts(tier: str) -> None:
+    code = "import os, time\nfor _ in range(3):\n    if os.fork() == 0:\n        while True: pass\ntime.sleep(9)"
+
+    async def look() -> None:
+        async with opened(tier=tier, cpu_s=2) as door:
+            shell = await door.start()
+            done = await ran(shell, code)
+            assert done.status == "died" and "more than 2 s of CPU time" in done.notes[0], done
+
+    asyncio.run(look())
+
+
+# processes
+
+FORK_BOMB = """
+import os, signal, time
+for number in (signal.SIGINT, signal.SIGCHLD, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        if os.fork() == 0: os.setsid()
+    except OSError: pass
+os._exit(0)
+"""
+
+
+@each_tier
+@pytest.mark.parametrize("processes", [4, 64, 200])
+def test_a_live_fork_bomb_ends_with_its_cell_and_hurts_no_other_session(processes: int, tier: str) -> None:
+    async def look() -> float:
+        async with opened(tier=tier, processes=processes) as door:
+            shell = await door.start()
+            await said(shell, "x = 5")
+            kept, other = await shell.keep(), await door.start()
+            assert kept is not None
+            done = await ran(shell, FORK_BOMB, 1)
+            assert done.status == "died" and done.duration_s < 12, done
+            began = time.monotonic()
+            assert (await said(await kept.wake(), "x"), await said(other, "1")) == ("5", "1")
+            assert time.monotonic() - began < 3
+            await ran(other, f"import os\nif os.fork() == 0:\n    exec({FORK_BOMB!r})")
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    assert asyncio.run(look()) < 5
+
+
+@each_tier
+def test_there_are_as_many_processes_as_was_asked_for(tier: str) -> None:
+    code = "import subprocess\nall = [subprocess.Popen(['sleep', '4']) for _ in range({})]\nprint([one.wait() for one in all].count(-9))"
+
+    async def look() -> None:
+        async with opened(tier=tier, processes=4) as door:
+            shell = await door.start()
+            done = await ran(shell, code.format(3))
+            assert (text_of(done.outputs), done.notes) == ("0\n", ())
+            done = await ran(shell, code.format(30))
+            assert int(text_of(done.outputs)) > 4
+            assert done.notes == ("What the code had started was ended: it had more than 4 processes at once.",)
+
+    asyncio.run(look())
+
+
 # beginnings and ends
 
 
@@ -400,7 +531,7 @@ def test_a_start_that_is_stopped_at_any_moment_leaves_nothing() -> None:
 HOST = """
 import asyncio, os, resource, sys
 sys.path[:0] = [{tests!r}, {root!r}]
-from sandboxes import opened, said, tiers
+from sandboxes import opened, said, tiers, tiers
 tier = tiers()[0]
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -159,5 +161,89 @@ def test_a_kernel_has_the_files_of_the_program(tmp_path):
         async with opened(tmp_path, kernel="python3", files=("*.csv",)) as door:
             shell = await door.start()
             assert await said(shell, "open('a.csv').read()") == "'a\\n1\\n'"
+
+    asyncio.run(look())
+
+
+KERNEL = """
+import threading, time, os, signal
+kernel = get_ipython().kernel
+session, parent = kernel.session, kernel.get_parent()
+def forge(kind, content, count=1, parent=parent):
+    parts = [session.pack(one) for one in (session.msg(kind)["header"], parent["header"], {})] + [content]
+    for _ in range(count): kernel.iopub_socket.send_multipart([b"x", b"<IDS|MSG>", session.sign(parts), *parts])
+def later(*what):
+    threading.Thread(target=lambda: (time.sleep(0.3), forge(*what)), daemon=True).start()
+"""
+
+
+def _memory_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+async def _slowest(work) -> tuple[Any, float]:
+    """What it gave, and how long this loop was held up at most."""
+    task, slowest = asyncio.ensure_future(work), 0.0
+    while not task.done():
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        slowest = max(slowest, time.monotonic() - began)
+    return await task, slowest
+
+
+@in_shell(kernel="python3")
+async def test_a_flood_between_the_cells_takes_no_memory_and_no_outputs_of_the_next_one(shell):
+    before = _memory_mb()
+    assert (await ran(shell, f"{KERNEL}\nlater('stream', bytes(1_000_000), 600)")).status == "ok"
+    await asyncio.sleep(3)
+    assert _memory_mb() - before < 150
+    assert await said(shell, "print('here'); 1 + 1") == "here\n2"
+
+
+BIG = {
+    "one message": ("forge('display_data', bytes(300_000_000))", "more than 50 MB of output at once"),
+    "very many parts": ("forge('display_data', b'{\"data\": {\"application/json\": [' + b'[],' * 10_000_000 + b'[]]}}')", ""),
+    "very many numbers": ("forge('display_data', b'{\"data\": {\"application/json\": [' + b'1,' * 15_000_000 + b'1]}}')", ""),
+}
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_a_message_that_is_too_large_is_not_taken_and_holds_nobody_up(name):
+    code, why = BIG[name]
+
+    async def look():
+        async with opened(kernel="python3") as door:
+            shell, before = await door.start(), _memory_mb()
+            done, slowest = await _slowest(ran(shell, f"{KERNEL}\n{code}\ntime.sleep(1); print('x')"))
+            assert slowest < 2 and _memory_mb() - before < 400, (slowest, _memory_mb() - before)
+            assert any(why in note for note in done.notes) if why else "x" in text_of(done.outputs), done
+            assert await said(shell, "print('next')") == "next\n"
+
+    asyncio.run(look())
+
+
+@in_shell(kernel="python3")
+async def test_a_kernel_that_says_too_early_that_it_is_idle_ends_no_cell(shell):
+    done = await ran(shell, f"{KERNEL}\nforge('status', b'{{\"execution_state\": \"idle\"}}')\ntime.sleep(2.5); print('late')")
+    assert (done.status, text_of(done.outputs)) == ("ok", "late\n")
+    assert await said(shell, "print('second')") == "second\n"
+
+
+DEAF = {
+    "interrupts": "import time\nwhile True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass",
+    "anything": "import os\nos.kill(os.getpid(), 19)",
+    "its own sockets": "import os\nos.closerange(3, 1000)",
+}
+
+
+@pytest.mark.parametrize("to", DEAF)
+def test_a_kernel_that_is_deaf_is_ended_and_that_is_said(to):
+    async def look():
+        async with opened(kernel="python3") as door:
+            shell = await door.start()
+            done = await ran(shell, DEAF[to], 1)
+            assert done.status == "died" and done.duration_s < 10, done
+            assert "The session ended with this cell:" in done.notes[-1]
+            assert await said(await door.start(), "1") == "1"
 
     asyncio.run(look())

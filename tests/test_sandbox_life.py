@@ -210,17 +210,23 @@ def forge(body=b"", **header):
 """
 )
 FORGED = {
-    "garbage": "line.sendall(b'garbage' * 100)",
-    "a giant length": "line.sendall(b'\\xff' * 8)",
-    "a giant body": "line.sendall(b'\\0\\0\\0\\2' + b'\\x7f\\xff\\xff\\xff' + b'{}')",
-    "an early end": "forge(op='done', n=99, status='ok')",
-    "a wrong type": "forge(op='done', n='x', status='ok')",
-    "an unknown message": "forge(op='root')",
-    "an unasked answer": "forge(op='kept', n=5)",
-    "deep data": "forge(b'{\"a\":' + b'[' * 100_000 + b']' * 100_000 + b'}', op='output', kind='display_data')",
-    "a number for text": "forge(b'{\"text/html\": 5}', op='output', kind='display_data')",
-    "a closed socket": "line.close()",
-    "its line shut": "line.shutdown(socket.SHUT_RDWR)",
+    "garbage": ("line.sendall(b'garbage' * 100)", "it announced a message of 3,"),
+    "a giant length": ("line.sendall(b'\\xff' * 8)", "it announced a message of 8,589,934,590 bytes"),
+    "a giant body": ("line.sendall(b'\\0\\0\\0\\2' + b'\\x7f\\xff\\xff\\xff' + b'{}')", "it announced a message of 2,147,483,649 bytes"),
+    "an early end": ("forge(op='done', n=99, status='ok')", "it sent what is no message (the end of a cell that does not run)"),
+    "a wrong type": ("forge(op='done', n='x', status='ok')", "it sent what is no message (Expected `int`, got `str`"),
+    "an unknown message": ("forge(op='root')", "it sent what is no message (Invalid value 'root'"),
+    "an unasked answer": ("forge(op='kept', n=5)", "it sent what is no message (kept was not asked for)"),
+    "deep data": (
+        "forge(b'{\"a\":' + b'[' * 100_000 + b']' * 100_000 + b'}', op='output', kind='display_data')",
+        "it sent what is no message (",
+    ),
+    "a number for text": (
+        "forge(b'{\"text/html\": 5}', op='output', kind='display_data')",
+        "it sent what is no message (text/html is no text)",
+    ),
+    "a closed socket": ("line.close()", "it closed its socket"),
+    "its line shut": ("line.shutdown(socket.SHUT_RDWR)", "it closed its socket"),
 }
 
 
@@ -231,13 +237,60 @@ def test_a_session_that_forges_messages_ends_with_a_word(tier):
     async def look():
         async with opened(tier=tier) as door:
             other = await door.start()
-            for name, code in FORGED.items():
+            for name, (code, why) in FORGED.items():
                 done = await ran(await door.start(), f"{FORGE}\n{code}\nimport time; time.sleep(30)")
                 assert done.status == "died" and done.duration_s < 10, (name, done)
-                assert done.notes[0].startswith("The session ended with this cell: it "), (name, done)
+                assert done.notes[0].startswith(f"The session ended with this cell: {why}"), (name, done)
                 assert await said(other, "1") == "1"
 
     asyncio.run(look())
+
+
+@in_shell()
+async def test_descriptors_for_text_that_a_cell_closes_are_open_again_for_the_next(shell):
+    done = await ran(shell, "import os\nx = 1\nos.closerange(0, 3)")
+    assert done.status == "ok"
+    kept = await shell.keep()
+    for one in (shell, await kept.wake()):
+        assert await said(one, "import sys\nprint(x)\n_ = sys.stderr.write('y'); os.read(0, 1)") == "1\nyb''"
+
+
+STUCK = {
+    "look": "from llmproc_nb.inside import shell\nimport time\nshell.ask = lambda *a: time.sleep(1e6)",
+    "keep": "from llmproc_nb.inside import frozen\nimport time\nfrozen.keep = lambda *a: time.sleep(1e6)",
+    "copy": "from llmproc_nb.inside import frozen\nimport time\nfrozen.freeze = lambda *a: time.sleep(1e6)",
+}
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_a_session_that_does_not_answer_is_told_soon_and_holds_nobody_up(name):
+    async def look():
+        async with opened() as door:
+            shell, other = await door.start(), await door.start()
+            await said(shell, STUCK[name])
+            began = time.monotonic()
+            asking = asyncio.create_task(shell.look() if name == "look" else shell.keep())
+            await asyncio.sleep(0.1)
+            assert await said(await (await other.keep()).wake(), "1") == "1"
+            assert time.monotonic() - began < 3
+            with pytest.raises(ToolError, match=r"did not answer within|does not answer"):
+                await asking
+            assert time.monotonic() - began < 8
+
+    asyncio.run(look())
+
+
+@in_shell()
+async def test_copies_that_cannot_be_woken_are_given_up_soon_and_are_gone(shell):
+    await said(shell, "from llmproc_nb.inside import frozen\nimport time\nfrozen.go_on = lambda *a: time.sleep(1e6)")
+    kept = [await shell.keep() for _ in range(3)]
+    began = time.monotonic()
+    for one in kept:
+        with pytest.raises(ToolError, match="the copy cannot be woken: no sign of it in"):
+            await one.wake()
+        with pytest.raises(ToolError, match="the copy cannot be woken: it was closed"):
+            await one.wake()
+    assert time.monotonic() - began < 9
 
 
 @in_shell(EVERY)

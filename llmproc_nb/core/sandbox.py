@@ -25,8 +25,9 @@ class SandboxRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     kernelspec, which cannot fork. `files` are copied into the working folder, relative to the program; `variables` are taken from the
     notebook. `readable` are paths of the host that are shown read-only at the same place, absolute, with `~` or relative to the program:
     for data, or what a kernel keeps in the home; a socket in there can be connected to. `hosts` may be connected to, through a proxy; none:
-    no network. `cpu_s` is for each cell's process, `timeout_s` for a cell. At most `checkpoints` states are kept, in `checkpoints_mb` of
-    memory; others come back by running the cells again.
+    no network. `timeout_s` is for a cell; `processes` and `cpu_s` are for a session with what it starts, `memory_mb` for each process, and
+    for all of a family together what they have not in common. At most `checkpoints` states are kept, in `checkpoints_mb` of memory; others
+    come back by running the cells again.
 
     Between a session and its forks it holds for what begins after the fork, in either: no folder of the other is reached (namespaces), no
     process of it signalled or read (from Linux 6.12). What ran or was changed before is in the fork as well; servers on the loopback are

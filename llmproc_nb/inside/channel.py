@@ -6,6 +6,7 @@ which never waits and believes nothing (drivers.sandbox).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -42,6 +43,7 @@ def send(sock: socket.socket, header: dict[str, Any], body: bytes = b"", fds: tu
 def receive(sock: socket.socket) -> tuple[dict[str, Any], bytes, list[int]]:
     """The next frame: header, body, descriptors. Raises EOFError where the other side has closed."""
     start, fds, _, _ = socket.recv_fds(sock, LENGTHS.size, MOST_FDS)
+    fds = [_above(fd) for fd in fds]
     try:
         start += _exactly(sock, LENGTHS.size - len(start), at_start=not start)
         head, body = LENGTHS.unpack(start)
@@ -50,6 +52,15 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], bytes, list[int]]:
     except BaseException:
         close_all(fds)
         raise
+
+
+def _above(fd: int) -> int:
+    """The same descriptor with a number of its own: code may have closed those that are for text, and the next one gets theirs."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
 
 
 def _exactly(sock: socket.socket, count: int, *, at_start: bool = False) -> bytes:

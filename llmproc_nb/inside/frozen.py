@@ -42,6 +42,7 @@ def freeze(state: State, fd: int, chance: Any) -> None:
     state.running = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     state.out.sock.close()
+    state.leave_pipes()
     _silence()
     files = openfiles.remember(state.area, fd)
     folder = _folder()
@@ -143,7 +144,7 @@ def left_behind(state: State) -> list[str]:
 def _own_fds(state: State) -> set[int]:
     from IPython.core import async_helpers
 
-    own = {state.out.sock.fileno(), 0, 1, 2}
+    own = {state.out.sock.fileno(), *state.pipes, 0, 1, 2}
     loop: Any = async_helpers._asyncio_event_loop
     for part in ("_ssock", "_csock", "_selector"):
         inner = getattr(loop, part, None)

@@ -10,14 +10,16 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 from llmproc_nb.inside import area, channel, confine, kin, shell
 from llmproc_nb.inside.rules import Rules
+from llmproc_nb.inside.watch import Watch
 
 WATCH_S, IDLE_S = 0.1, 2.0
-"""How often a keeper looks at the memory of its family: while cells run, and while none does but something may go on behind them."""
+"""How often a keeper looks at what its family has: while cells run, and while none does but something may go on behind them."""
 
 
 def main(control: socket.socket, lifeline: int, rules: Rules) -> None:
@@ -41,8 +43,7 @@ class Keeper:
     def __init__(self, control: socket.socket, lifeline: int, rules: Rules) -> None:
         self._control, self._lifeline, self._rules = control, lifeline, rules
         self._snapshots: dict[str, area.Copied] = {}
-        self._watching = False
-        self._inherited: dict[int, float] = {}
+        self._seen = Watch(rules)
         self._ops: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "shell": self._shell,
             "area": self._area,
@@ -63,15 +64,18 @@ class Keeper:
         self._own = (self._control.fileno(), self._lifeline, wake, waker)
         channel.send(self._control, {"op": "ready"})
         ends: list[Any] = [self._control, self._lifeline, wake]
+        looked = time.monotonic()
         while True:
-            ready, _, _ = select.select(ends, [], [], WATCH_S if self._watching else IDLE_S)
+            next_s = looked + (WATCH_S if self._seen.running else IDLE_S) - time.monotonic()
+            ready, _, _ = select.select(ends, [], [], max(0.0, next_s))
             if self._lifeline in ready:
                 return
             if wake in ready:
                 os.read(wake, 4096)
                 self._reap()
-            if self._watching or not ready:
-                self._hold_memory()
+            if next_s <= 0 or not ready:
+                self._end_greedy()
+                looked = time.monotonic()
             if self._control in ready:
                 request, _, fds = channel.receive(self._control)
                 self._answer(request, fds)
@@ -106,6 +110,7 @@ class Keeper:
                 shell.first(fds, mount, path, self._rules)
             finally:
                 os._exit(1)
+        self._seen.begun.add(pid)
         if mount is not None:
             os.close(mount)
         return {}
@@ -130,7 +135,11 @@ class Keeper:
         return {}
 
     def _watch(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        self._watching = request["on"]
+        """Hear who is who: live sessions, those that run a cell, frozen copies."""
+        began = len(request["running"]) > len(self._seen.running)
+        self._seen.sessions, self._seen.running, self._seen.copies = request["sessions"], request["running"], request["copies"]
+        if began:
+            self._end_greedy()
         return {}
 
     def _end(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -146,12 +155,8 @@ class Keeper:
                 return
             if not pid:
                 return
+            self._seen.begun.discard(pid)
             channel.send(self._control, {"op": "ended", "pid": pid, "how": kin.how(status)})
 
-    def _hold_memory(self) -> None:
-        """End the largest process where all of them together have more than the family may."""
-        found = kin.greedy(self._rules.memory_mb, self._inherited)
-        if found:
-            pid, size = found
-            kin.kill(pid)
-            channel.send(self._control, {"op": "greedy", "pid": pid, "mb": round(size)})
+    def _end_greedy(self) -> None:
+        self._seen.hold(lambda found: channel.send(self._control, {"op": "greedy", **found._asdict()}))

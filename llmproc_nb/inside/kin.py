@@ -1,27 +1,36 @@
-"""The processes of a family as its keeper sees them in /proc: who they are, what memory they have, and their end.
+"""The processes of a family as its keeper sees them in /proc: who they are, who started whom, and their end.
 
-In the tier with namespaces /proc shows the family only; elsewhere it is what descends from the keeper.
+In the tier with namespaces /proc shows the family only; elsewhere it is what descends from the keeper. Not here: how much they may
+have (watch).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from llmproc_nb.inside import confine, linux
+from llmproc_nb.inside.confined import NOW
 
-PASSES = 50
+END_S = 10.0
+PAUSE_S = 0.002
+MANY = 150
 TAKES_ORPHANS = 36
 WHY = {"SIGXCPU": ": it used more CPU time than it may"}
-LITTLE = 0.05
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def processes() -> set[int]:
-    """The family's processes, without the keeper."""
-    return _below(os.getpid(), _parents())
+class Seen(NamedTuple):
+    """A process that has not ended: its parent, and the CPU time that it has used."""
+
+    parent: int
+    cpu_s: float
 
 
 def take_orphans() -> None:
@@ -30,41 +39,110 @@ def take_orphans() -> None:
         linux.prctl(TAKES_ORPHANS, 1)
 
 
-def end(pid: int, spared: set[int]) -> None:
+def family() -> dict[int, Seen]:
+    """The family's processes, without the keeper and what is trusted beside it."""
+    return _family(_all())
+
+
+def _family(seen: dict[int, Seen]) -> dict[int, Seen]:
+    children: dict[int, list[int]] = {}
+    for pid, one in seen.items():
+        children.setdefault(one.parent, []).append(pid)
+    found, new = dict[int, Seen](), [os.getpid()]
+    while new:
+        below = children.get(new.pop(), ())
+        new += below
+        found.update((pid, seen[pid]) for pid in below)
+    return {pid: one for pid, one in found.items() if pid not in confine.own()}
+
+
+def started(seen: dict[int, Seen], sessions: Iterable[int]) -> dict[int, set[int]]:
+    """For each session the processes that descend from it, but from no other in between; by 0 those of sessions that are gone."""
+    ends, found = {*sessions, os.getpid()}, dict[int, set[int]]()
+    for pid in seen.keys() - ends:
+        above = seen[pid].parent
+        while above not in ends and above in seen:
+            above = seen[above].parent
+        found.setdefault(0 if above == os.getpid() else above, set()).add(pid)
+    return found
+
+
+def end(pid: int, spared: set[int], *, itself: bool = True) -> None:
     """End a shell with everything that it started, but not the other shells and frozen copies, which are `spared`.
 
-    A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it.
+    A shell takes its orphans. So an orphan that came to the keeper is left by one that is gone, or that would not take it. Without
+    `itself` the shell goes on, and so does what was left.
     """
-    own, spared = os.getpid(), spared | confine.own()
-    for _ in range(PASSES):
-        parents = _parents()
-        doomed = {one for one in _below(own, parents) - spared if parents[one] == own or one == pid or _belongs(one, pid, parents, spared)}
-        doomed = {one for one in doomed if not _zombie(one)}
-        if not doomed:
-            return
-        for one in doomed:
-            kill(one)
-        time.sleep(0.002)
+
+    def doomed() -> set[int]:
+        seen = family()
+        found = started(seen, {pid, *spared})
+        return found.get(pid, set()) | ((found.get(0, set()) | {pid} & seen.keys()) if itself or not pid else set())
+
+    _end(doomed, () if itself else (pid,))
 
 
 def end_all() -> None:
-    """End every process of the family."""
-    for _ in range(PASSES):
-        doomed = {pid for pid in processes() if not _zombie(pid)}
-        for pid in doomed:
-            kill(pid)
-        try:
+    """End every process of the family, and take leave of them."""
+
+    def living() -> set[int]:
+        with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
+                continue
+        return set(family())
+
+    _end(living)
+
+
+def _end(doomed: Callable[[], set[int]], forking: tuple[int, ...] = ()) -> None:
+    """Kill until nobody is left. Where new ones come while others are killed, all are stopped first: then none can fork.
+
+    `forking` are not killed, but what is killed may come from them: they are stopped as well, and go on afterwards.
+    """
+    last, killed = time.monotonic() + END_S, set[int]()
+    held = _alone() and len(os.listdir(confine.proc())) > MANY
+    if held:  # where very many run, already to look at them takes long
+        _hold(doomed, forking)
+    while (found := doomed()) and time.monotonic() < last:
+        if not held and killed and found - killed:
+            _hold(doomed, forking)
+            found, held = doomed(), True
+        for pid in found:
+            kill(pid)
+        killed |= found
+        time.sleep(PAUSE_S)
+    if held:
+        for pid in forking:
+            kill(pid, signal.SIGCONT)
+        if _alone():
+            kill(-1, signal.SIGCONT)
+
+
+def _hold(doomed: Callable[[], set[int]], forking: tuple[int, ...]) -> None:
+    """Stop them all, until a look finds no new one. Their limit keeps those from forking that others wake again."""
+    last, held = time.monotonic() + END_S, set[int]()
+    while time.monotonic() < last:
+        for pid in (-1,) if _alone() else forking:  # at one blow: whoever is about to fork gets it before
+            kill(pid, signal.SIGSTOP)
+        new = doomed() - held
+        if not new:
             return
-        time.sleep(0.002)
+        for pid in new:
+            kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(OSError, ValueError):
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
+        held |= new
 
 
-def kill(pid: int) -> None:
-    """SIGKILL, where there is still somebody."""
+def _alone() -> bool:
+    """Whether this process can signal none but its family: by its namespace of pids, or by Landlock."""
+    return NOW.tier != "process"
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """SIGKILL, or another signal, where there is still somebody."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def how(status: int) -> str:
@@ -79,60 +157,15 @@ def how(status: int) -> str:
     return f"it was ended by {name}{WHY.get(name, '')}"
 
 
-def greedy(most_mb: float, inherited: dict[int, float]) -> tuple[int, float] | None:
-    """The process to end because the family has more memory than it may: its pid, and how much it has. None where all is well.
-
-    What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So for each counts what it
-    has more than its parent had when it was first seen (`inherited` keeps that); and all of it only where the machine itself runs short.
-    Of memory that is shared on purpose (maps, files of the working folders) they have together no more than the machine has of it.
-    """
-    parents, own_pid = _parents(), os.getpid()
-    both = {pid: _memory_mb(pid) for pid in {own_pid, *_below(own_pid, parents)}}
-    now, shared = {pid: own for pid, (own, _) in both.items()}, {pid: shared for pid, (_, shared) in both.items()}
-    together = min(sum(shared.values()), _machine_mb("Shmem"))
-    for gone in inherited.keys() - now.keys():
-        del inherited[gone]
-    for pid in now.keys() - inherited.keys():
-        inherited[pid] = min(now[pid], now.get(parents.get(pid, 0), 0.0))
-    del now[own_pid]
-    more = {pid: max(0.0, size - inherited[pid]) for pid, size in now.items()}
-    if sum(more.values()) + together > most_mb or (sum(now.values()) + together > most_mb and _short()):
-        pid = max(more, key=lambda one: (more[one] + shared[one], now[one]))
-        return pid, now[pid] + shared[pid]
-    return None
-
-
 def own_private_mb() -> float:
     """The memory that is this process's alone; only itself may read that."""
-    lines = _read("self", "smaps_rollup").splitlines()
+    lines = read("self", "smaps_rollup").splitlines()
     names = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
     return sum(int(line.split()[1]) for line in lines if line.startswith(names)) / 1000
 
 
-def _memory_mb(pid: int) -> tuple[float, float]:
-    """What a process has for itself, and what of that which can be shared."""
-    found = {"RssAnon": 0.0, "RssShmem": 0.0}
-    for line in _read(pid, "status").splitlines():
-        name, _, rest = line.partition(":")
-        if name in found:
-            found[name] = int(rest.split()[0]) / 1000
-    return found["RssAnon"], found["RssShmem"]
-
-
-def _short() -> bool:
-    """Whether the machine has hardly any memory left."""
-    return _machine_mb("MemAvailable") < _machine_mb("MemTotal") * LITTLE
-
-
-def _machine_mb(name: str) -> float:
-    """A line of /proc/meminfo; without end where there is none."""
-    for line in _read("", "meminfo").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1000
-    return float("inf")
-
-
-def _read(pid: int | str, name: str) -> str:
+def read(pid: int | str, name: str) -> str:
+    """A file of /proc, by a process's number or the name of its folder; "" where it cannot be read."""
     try:
         with open(os.path.join(confine.proc() if isinstance(pid, int) else "/proc", str(pid), name)) as file:
             return file.read()
@@ -140,39 +173,12 @@ def _read(pid: int | str, name: str) -> str:
         return ""
 
 
-def _fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name: state, parent, group, …"""
-    return _read(pid, "stat").rpartition(")")[2].split()
-
-
-def _parents() -> dict[int, int]:
+def _all() -> dict[int, Seen]:
+    """The processes that have not ended: those that wait to be reaped hold nothing, and nobody descends from them."""
     found = {}
     for name in os.listdir(confine.proc()):
         if name.isdigit():
-            fields = _fields(int(name))
-            if fields:
-                found[int(name)] = int(fields[1])
+            fields = read(int(name), "stat").rpartition(")")[2].split()  # after the name: state, parent, …
+            if fields and (fields[0] not in "ZX" or int(fields[17]) > 1):  # its first thread may be gone, and others go on
+                found[int(name)] = Seen(int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS)
     return found
-
-
-def _zombie(pid: int) -> bool:
-    fields = _fields(pid)
-    return not fields or fields[0] in "ZX"
-
-
-def _below(root: int, parents: dict[int, int]) -> set[int]:
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {root}
-
-
-def _belongs(pid: int, shell: int, parents: dict[int, int], spared: set[int]) -> bool:
-    """Whether a process descends from the shell, and from no spared one in between."""
-    for _ in range(len(parents)):
-        pid = parents.get(pid, 0)
-        if pid in spared or pid <= 1:
-            return False
-        if pid == shell:
-            return True
-    return False

@@ -12,15 +12,17 @@ import os
 import signal
 import stat
 import sys
+import time
 
-from llmproc_nb.inside import confine, landlock, linux
+from llmproc_nb.inside import confine, kin, landlock, linux
 from llmproc_nb.inside.rules import Refused, Rules, load
+from llmproc_nb.inside.watch import Greedy, Watch
 
 REFUSED = 125
 """The exit status where the confinement cannot be had; the reason is on stderr."""
 
 
-WATCH_S = 1.0
+WATCH_S = 0.2
 MOST_SOCKETS = 100
 LAID, LAID_BYTES = 4, 1 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
@@ -50,6 +52,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(rules: Rules, command: list[str], tell: int) -> None:
     """In the keeper: run the command in one area, reap what it leaves, end as it ends."""
+    kin.take_orphans()
     area = os.path.join(confine.areas(), "one")
     confine.make_area(area)
     mount = confine.attach(area)
@@ -61,8 +64,13 @@ def _run(rules: Rules, command: list[str], tell: int) -> None:
         signal.signal(number, lambda number, _: os.killpg(child, number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    watch, looked = Watch(rules), time.monotonic()
+    watch.sessions = watch.running = [child]
     while True:
         signal.sigtimedwait([signal.SIGCHLD], WATCH_S)
+        if time.monotonic() - looked > WATCH_S / 2:
+            watch.hold(_say)
+            looked = time.monotonic()
         if rules.sockets and _misused(rules.sockets_inside):
             print(f"the kernel made files, or more than {MOST_SOCKETS} sockets, where its clients meet it; it was ended", file=sys.stderr)
             os.kill(child, signal.SIGKILL)
@@ -72,6 +80,11 @@ def _run(rules: Rules, command: list[str], tell: int) -> None:
                 continue
             code = os.waitstatus_to_exitcode(status)
             raise SystemExit(code if code >= 0 else 128 - code)
+
+
+def _say(found: Greedy) -> None:
+    """To whoever reads what the program says besides its messages."""
+    print(f"{'the kernel' if found.itself else 'what the kernel had started'} was ended: {found.why}", file=sys.stderr, flush=True)
 
 
 def _misused(folder: str) -> bool:

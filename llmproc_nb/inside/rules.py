@@ -43,8 +43,9 @@ class Rules:
     `folder` is a private host directory of the family, made and removed by the host. `readable` are more host paths, shown read-only at
     the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside
     at `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix socket; "" is no network;
-    `loopback`: requests to 127.0.0.1 go there too, for a server of the host. Limits of memory, CPU time, processes and file size hold for
-    each process, that of the disk for a family.
+    `loopback`: requests to 127.0.0.1 go there too, for a server of the host. The kernel holds each
+    process to its memory, CPU time and file size; a keeper sees to it that a session has no more processes and CPU time with what it
+    starts, and a family no more memory (watch). The limit of the disk holds for a family.
     """
 
     tier: str = "namespaces"

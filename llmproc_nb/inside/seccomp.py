@@ -32,7 +32,7 @@ Line = tuple[int, int, int, int]
 # name: (x86_64, aarch64); -1 where a processor does not have it
 NUMBERS = {
     "clone": (56, 220), "unshare": (272, 97), "ioctl": (16, 29), "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203),
-    "personality": (135, 92), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
+    "personality": (135, 92), "setsockopt": (54, 208), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
 }  # fmt: skip
 
 OTHERS = {  # other processes: their memory, their files, their namespaces
@@ -69,6 +69,9 @@ OF_ITSELF = {  # limits and priorities, of no process but the one that calls: wh
 HINTS = {  # how threads are scheduled: for any pid but 0 nothing is done and it is said to be; libraries abort where it is refused
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
+SIZES = (7, 8, 32, 33)
+"""The options that set the size of a socket's buffers (SO_SNDBUF, SO_RCVBUF, and by force): it stays as it is, and nobody is told."""
+SOL_SOCKET = 1
 BY_USER = {"setpriority": 2, "ioprio_set": 3}
 """With this as their first argument they mean all processes of a user."""
 SHARED = {  # what only namespaces of its own would keep apart from the host's
@@ -143,6 +146,8 @@ def program(machine: str, *, forks: bool, apart: bool, alone: bool) -> list[Line
     for numbers, answer in () if alone else ((MARKS, refuse(0)), (ATTRIBUTES, refuse(errno.EOPNOTSUPP))):
         for pair in numbers.values():
             lines += when(pair[column], [answer])
+    sizes = [(JEQ, len(SIZES) - at, 0, value) for at, value in enumerate(SIZES)]
+    lines += when(number["setsockopt"], [argument(1), (JEQ, 1, 0, SOL_SOCKET), give(ALLOW), argument(2), *sizes, give(ALLOW), refuse(0)])
     lines += _sockets(number, apart)
     return [*lines, give(ALLOW)]
 

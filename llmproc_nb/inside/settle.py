@@ -13,7 +13,7 @@ from llmproc_nb.inside.confined import FIRST_UID, INSIDE_ID, NOW, map_ids
 from llmproc_nb.inside.rules import Refused, Rules
 
 SPARE = 512
-"""Processes beyond those of the code: frozen copies and forks of a session are counted with it."""
+"""Processes beyond those of the code: frozen copies and forks of a session are counted with it. A keeper counts exactly, but later."""
 MB = 1024 * 1024
 
 

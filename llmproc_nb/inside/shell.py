@@ -47,6 +47,7 @@ class State:
         self.running = False
         self.kept: list[int] = []
         self.told: set[str] = set()
+        self.pipes: tuple[int, ...] = ()
         self.out: Outlet
 
     @property
@@ -57,10 +58,35 @@ class State:
     def adopt(self, fds: list[int]) -> None:
         """Take a socket and two pipes as one's own."""
         self.out = Outlet(socket.socket(fileno=fds[0]))
-        for fd, number in ((fds[1], outlet.OUT), (fds[2], outlet.ERR)):
+        self.pipes = tuple(fds[1:3])
+        for fd, number in zip(self.pipes, (outlet.OUT, outlet.ERR), strict=True):
+            os.set_inheritable(fd, False)
             os.dup2(fd, number)
-            os.close(fd)
         self.shell.outlet = self.out
+
+    def mend(self) -> None:
+        """Open again what a cell has closed of the descriptors that are for text, before another one gets its number."""
+        for number, fd in enumerate((-1, *self.pipes)):
+            try:
+                os.fstat(number)
+            except OSError:
+                self._reopen(number, fd)
+
+    def _reopen(self, number: int, fd: int) -> None:
+        try:
+            os.dup2(fd, number)
+        except OSError:  # it is stdin, or code has closed this one as well
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+    def leave_pipes(self) -> None:
+        """Have the pipes no more, as a copy."""
+        for fd in self.pipes:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.pipes = ()
 
     def move_in(self, mount: int | None, path: str) -> None:
         """Take an area as one's own: it is home, and where temporary files go."""
@@ -151,6 +177,7 @@ def run(state: State, n: int, code: str) -> None:
         state.running = False
     if not state.out.own:
         os._exit(0)
+    state.mend()
     outlet.flush()
     state.out.say(
         {

@@ -23,9 +23,11 @@ with pyarrow.ipc.open_stream(base64.b64decode(data)) as stream:
 """
 _SHOW = """
 from IPython.display import display
-def answer(**said):
-    display({mime: said}, raw=True)
+def answer(data, kind=''):
+    for at in range(0, len(data) or 1, 1 << 22):
+        display({mime: {'kind': kind, 'data': data[at : at + (1 << 22)]}}, raw=True)
 """
+"""In pieces, for what is too large is taken for an attack."""
 GET = f"""{_SHOW}
 import base64, json
 if name not in space:
@@ -42,10 +44,10 @@ else:
         if type(inner).__module__ == 'numpy':
             return inner.tolist()
         raise TypeError(name + ' holds a ' + type(inner).__name__ + ': only pandas frames and plain JSON data can be taken out')
-    answer(kind='json', data=json.loads(json.dumps(value, default=plain)))
+    answer(kind='json', data=json.dumps(value, default=plain, allow_nan=False))
 """
 LOOK = f"""{_SHOW}
-import os
+import json, os
 hidden = getattr(get_ipython(), 'user_ns_hidden', {{}})
 names = [one for one in tuple(space) if not one.startswith('_') and one not in hidden][:1000]
 files = []
@@ -53,7 +55,8 @@ for folder, _, found in os.walk('.'):
     for one in found[: 1000 - len(files)]:
         path = os.path.join(folder, one)
         files.append((os.path.relpath(path), os.lstat(path).st_size))
-answer(variables=[dict(name=one[:200], kind=type(space[one]).__name__[:200], said='') for one in names], files=files)
+found = [dict(name=one[:200], kind=type(space[one]).__name__[:200], said='') for one in names]
+answer(json.dumps(dict(variables=found, files=files)))
 """
 _PATH = """
 import base64, os
@@ -68,7 +71,7 @@ with open(full, 'wb') as file:
 """
 READ = f"""{_SHOW}{_PATH}
 with open(full, 'rb') as file:
-    answer(data=base64.b64encode(file.read()).decode())
+    answer(base64.b64encode(file.read()).decode())
 """
 
 

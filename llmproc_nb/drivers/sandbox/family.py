@@ -27,8 +27,11 @@ from llmproc_nb.inside.channel import close_all
 from llmproc_nb.inside.rules import Rules
 
 START_S = 60.0
-WAKE_S = 30.0
+FIRST_S = 30.0
+HELLO_S, HELLO_AGAIN_S = 5.0, 1.0
+"""A copy that has not said hello by then never will: its code has seen to that. Others of the same session get less time."""
 ANSWER_S = 5.0
+END_S = 20.0
 MOST_DENIED = 5
 LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 MEASURED_S = 5.0
@@ -137,34 +140,36 @@ class Family:
                 answer, _ = await self.ask({"op": "shell", "area": shell.area}, shell.fds)
                 if "error" in answer:
                     raise ToolError(f"a sandbox did not start: {_said(answer['error'], self.rules)}", place="sandbox")
-                await shell.greeted(WAKE_S, "a sandbox did not start")
+                await shell.greeted(FIRST_S, "a sandbox did not start")
             except OSError as error:
                 raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
             finally:
                 shell.settled()
             self.shells.add(shell)
+            self._tell()
             return shell
 
     async def _keep(self, shell: LiveShell) -> Frozen:
-        async with self._lock:
-            frozen = Frozen(self, self._name("snapshot"), shell)
-            snapshot = self._aside(self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot}))
-            try:
-                await shell.request({"op": "keep"}, fds=frozen.fds)
-                frozen.given()
-                await frozen.greeted(WAKE_S)
-                answer, _ = await snapshot
-                if "error" in answer:
-                    raise ToolError(f"the state cannot be kept: {_said(answer['error'], self.rules)}", place="sandbox")
-            except (ToolError, OSError) as error:
-                frozen.end()
-                await asyncio.gather(snapshot, return_exceptions=True)
-                self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
-                if isinstance(error, ToolError):
-                    raise
-                raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
-            shell.snapshot = frozen.snapshot
-            self.frozen.add(frozen)
+        """What the session is asked holds nobody else up."""
+        frozen = Frozen(self, self._name("snapshot"), shell)
+        snapshot = self._aside(self.ask({"op": "snapshot", "area": shell.area, "name": frozen.snapshot, "before": shell.snapshot}))
+        try:
+            await shell.request({"op": "keep"}, fds=frozen.fds)
+            frozen.given()
+            await frozen.greeted(HELLO_S)
+            answer, _ = await snapshot
+            if "error" in answer:
+                raise ToolError(f"the state cannot be kept: {_said(answer['error'], self.rules)}", place="sandbox")
+        except (ToolError, OSError) as error:
+            frozen.end()
+            await asyncio.gather(snapshot, return_exceptions=True)
+            self._aside(self._quiet({"op": "drop", "name": frozen.snapshot}))
+            if isinstance(error, ToolError):
+                raise
+            raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
+        shell.snapshot = frozen.snapshot
+        self.frozen.add(frozen)
+        self._tell()
         self._aside(self.measure(frozen))
         return frozen
 
@@ -180,7 +185,7 @@ class Family:
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "anew": anew}, (*shell.fds, *mounts))
-                await shell.greeted(WAKE_S, "the copy cannot be woken")
+                await self._greeted(shell, frozen)
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error
             finally:
@@ -190,19 +195,34 @@ class Family:
                     self._aside(self._quiet({"op": "drop", "name": shell.area}))
             shell.snapshot = frozen.snapshot
             self.shells.add(shell)
+            self._tell()
             return shell
+
+    async def _greeted(self, shell: LiveShell, frozen: Frozen) -> None:
+        """A copy that says nothing is dead, and others of the same session likely are."""
+        try:
+            await shell.greeted(HELLO_AGAIN_S if frozen.origin.woke_badly else HELLO_S, "the copy cannot be woken")
+        except ToolError:
+            frozen.origin.woke_badly = True
+            frozen.end()
+            raise
 
     async def ended(self, shell: LiveShell) -> None:
         """End what a shell started, and take its area away."""
         async with self._lock:
             if shell.process is None or self.why:
                 return
-            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
-            spared = [one.process.inner_pid for one in others if one.process is not None]
             with contextlib.suppress(OSError):
-                await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
+                await self.end_started(shell)
                 await self.ask({"op": "drop", "name": shell.area})
                 self._free.add(shell.area)
+
+    async def end_started(self, shell: LiveShell) -> None:
+        """End a shell's process, and what it started. Raises OSError where the keeper is gone."""
+        if shell.process is not None:
+            others: list[LiveShell | Frozen] = [*(one for one in self.shells if one is not shell), *self.frozen]
+            spared = [one.process.inner_pid for one in others if one.process is not None]
+            await self.ask({"op": "end", "pid": shell.process.inner_pid, "spared": spared})
 
     def left(self, shell: LiveShell) -> None:
         """A shell is over."""
@@ -231,7 +251,7 @@ class Family:
         """Whether the keeper is still there."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self.ask({"op": "watch", "on": False})
+                await self.ask(self._who())
         except (OSError, TimeoutError):
             return False
         return True
@@ -246,17 +266,25 @@ class Family:
                     await frozen.measure()
 
     def watch(self, shell: LiveShell) -> None:
-        """A cell has been running for a while: the keeper shall look at the family's memory."""
+        """A cell has been running for a while: the keeper shall look at what the family has."""
         self._watched.add(shell)
-        if len(self._watched) == 1:
-            self._aside(self._quiet({"op": "watch", "on": True}))
+        self._tell()
 
     def unwatch(self, shell: LiveShell) -> None:
         """A cell is over."""
         if shell in self._watched:
             self._watched.discard(shell)
-            if not self._watched:
-                self._aside(self._quiet({"op": "watch", "on": False}))
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the keeper who is who; nobody waits for it."""
+        if not self.why:
+            self._aside(self._quiet(self._who()))
+
+    def _who(self) -> dict[str, Any]:
+        sessions = {shell.process.inner_pid: shell in self._watched for shell in self.shells if shell.process is not None}
+        copies = [frozen.process.inner_pid for frozen in self.frozen if frozen.process is not None]
+        return {"op": "watch", "sessions": list(sessions), "running": [pid for pid, runs in sessions.items() if runs], "copies": copies}
 
     async def close(self) -> None:
         """End the keeper, and with it everything."""
@@ -269,7 +297,7 @@ class Family:
             frozen.end()
         if self._process is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.dead.wait(), WAKE_S)
+                await asyncio.wait_for(self._process.dead.wait(), END_S)
             self._process.kill()
             self._process.forget()
         if self._folder:
@@ -304,10 +332,15 @@ class Family:
         elif op == "ended":
             self.reasons.tell(message["pid"], message["how"])
         elif op == "greedy":
-            self.reasons.tell(
-                message["pid"],
-                f"the sandboxes of this family together had more than {self.rules.memory_mb} MB of memory, this one {message['mb']} MB",
-            )
+            self._greedy(message["pid"], message["itself"], message["why"])
+
+    def _greedy(self, pid: int, itself: bool, why: str) -> None:
+        """The keeper ends a process that has too much, or what it started."""
+        if itself:
+            self.reasons.tell(pid, why)
+        for shell in self.shells:
+            if shell.process is not None and shell.process.inner_pid == pid and not itself:
+                shell.noted(f"What the code had started was ended: {why}.")
 
     def _cut(self, why: str) -> None:
         words = "" if self.root else ZYGOTE.last_words()[-500:]

@@ -48,7 +48,7 @@ class Frozen:
                 raise ProcessLookupError(self.why)
             self.process = Process(self._line.pid, self._family.root, lambda: self._over("its process ended"))
         except (TimeoutError, OSError) as error:
-            raise ToolError(f"the state cannot be kept: {error or 'the copy does not answer'}", place="sandbox") from error
+            raise ToolError(f"the state cannot be kept: {str(error) or 'the copy does not answer'}", place="sandbox") from error
 
     async def wake(self, *, anew: bool = False) -> Shell:
         """A live session that goes on from here."""

@@ -22,8 +22,10 @@ from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, Sandbox
 from llmproc_nb.core.tail import Tail
 from llmproc_nb.drivers.sandbox import bycode
 from llmproc_nb.drivers.sandbox.files import program_files, relative, with_readable
-from llmproc_nb.drivers.sandbox.messages import confined, find_spec, next_message, take
+from llmproc_nb.drivers.sandbox.messages import Failure, confined, find_spec, next_message, read_reply, read_status, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
+from llmproc_nb.drivers.sandbox.questions import MOST_DATA, MOST_PARTS
+from llmproc_nb.drivers.sandbox.said import read_data, read_look
 from llmproc_nb.drivers.sandbox.used import spent, used
 
 START_S = 60.0
@@ -36,6 +38,14 @@ QUIET_S = 1.0
 MOST_ANSWER = 1 << 30
 AT_ONCE = 1 << 16
 DROPPED = "aborted"
+SAID_CHARS = 300
+MOST_WAITING = 64
+MOST_AROUND = 1 << 24
+SETTLES_S = 0.2
+PAUSE_S, BETWEEN_BYTES_S = 0.0005, 100_000_000
+"""How fast what nobody asked for is read between the cells."""
+DRAIN_S = 2.0
+LOST = "The kernel showed more at once than could be taken: outputs of this cell may be missing."
 
 
 class KernelDoor:
@@ -75,6 +85,9 @@ class KernelShell:
         self._language = ""
         self._lock = asyncio.Lock()
         self._halt: asyncio.Event | None = None
+        self._resting: asyncio.Future[None] | None = None
+        self._cuts: Any = None
+        self._settles = 0.0
         self._words, self._reading = Tail(), -1
         self.why = ""
 
@@ -93,8 +106,7 @@ class KernelShell:
                 await self._kernel.start_kernel(stdout=writing, stderr=writing)
             finally:
                 os.close(writing)
-            self._client = self._kernel.client()
-            self._client.start_channels(hb=False)
+            self._client = self._connected()
             await self._answering()
         except (PersonError, OSError, RuntimeError, TimeoutError, ValueError) as error:
             self._heard()
@@ -136,10 +148,56 @@ class KernelShell:
             if not await self._kernel.is_alive():
                 raise RuntimeError("its process ended")
             self._client.kernel_info()
-            answered = answered or await next_message(self._client.get_shell_msg, BEAT_S) is not None
-            heard = heard or await next_message(self._client.get_iopub_msg, BEAT_S) is not None
-        while await next_message(self._client.get_shell_msg, 0.05) is not None:
+            answered = answered or await next_message(self._client.shell_channel, BEAT_S) is not None
+            heard = heard or await next_message(self._client.iopub_channel, BEAT_S) is not None
+        while await next_message(self._client.shell_channel, 0.05) is not None:
             continue
+        self._rest()
+
+    def _connected(self) -> Any:
+        """A client that takes no message beyond what may be kept, and few that wait to be read."""
+        zmq, client = import_module("zmq"), self._kernel.client()
+        client.context.setsockopt(zmq.MAXMSGSIZE, self._rules.output_mb * 1_000_000 + MOST_AROUND)
+        client.context.setsockopt(zmq.RCVHWM, MOST_WAITING)
+        client.start_channels(hb=False)
+        self._cuts = client.iopub_channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        return client
+
+    async def _cut_off(self) -> bool:
+        """Whether the connection was cut since the last time, as it is where a message is too large; then it is made again."""
+        if not await self._cuts.poll(0):
+            return False
+        await self._cuts.recv_multipart()
+        socket, place = self._client.iopub_channel.socket, self._client._make_url("iopub")
+        with contextlib.suppress(import_module("zmq").ZMQError):  # it has been given up already
+            socket.disconnect(place)
+        socket.connect(place)
+        self._settles = time.monotonic() + SETTLES_S
+        return True
+
+    def _rest(self) -> None:
+        """Read and forget what is shown between the cells, not too fast: a kernel drops what nobody reads, and with it later outputs."""
+        self._resting = asyncio.ensure_future(self._drained(self._client.iopub_channel))
+
+    async def _drained(self, channel: Any) -> None:
+        while True:
+            message = await next_message(channel, QUIET_S)
+            if message is not None and message.kind != "status":
+                self._settles = time.monotonic() + SETTLES_S
+            await asyncio.sleep(PAUSE_S + (message.size / BETWEEN_BYTES_S if message is not None else 0.0))
+
+    async def _woken(self) -> None:
+        """Between cells no more: what is left from then is read at once, as far as that ends."""
+        if self._resting is not None:
+            self._resting.cancel()
+            await asyncio.gather(self._resting, return_exceptions=True)
+            self._resting, last = None, time.monotonic() + DRAIN_S
+            await self._cut_off()
+            while (now := time.monotonic()) < last:
+                if await next_message(self._client.iopub_channel, max(0.0, self._settles - now)) is None:
+                    return
+                if self._settles > now:
+                    self._settles = now + SETTLES_S
 
     @property
     def alive(self) -> bool:
@@ -155,6 +213,7 @@ class KernelShell:
     async def _run(self, code: str, timeout_s: float, outputs: Outputs, *, silent: bool) -> Ran:
         if not self.alive:
             return Ran(status="died", notes=(f"The session is over: {self.why or 'it was closed'}.",))
+        await self._woken()
         began, self._halt = time.monotonic(), asyncio.Event()
         halt, before, pid = self._halt, used(self._pid), self._pid
         running = asyncio.ensure_future(self._taken(code, outputs, silent=silent))
@@ -165,6 +224,8 @@ class KernelShell:
             raise
         finally:
             self._halt = None
+            if self.alive:
+                self._rest()
         took = round(time.monotonic() - began, 6)
         return Ran(status=status, outputs=outputs.kept(), notes=(*notes, *outputs.notes), duration_s=took, **spent(before, used(pid)))
 
@@ -183,7 +244,8 @@ class KernelShell:
             if running.done():
                 break
             if not await self._kernel.is_alive():
-                self.why = "its process ended"
+                self._heard()
+                self.why = f"its process ended. {self._words.last_words(SAID_CHARS)}".strip(". ")
                 running.cancel()
                 return "died", [f"The session ended with this cell: {self.why}."]
             asked = halt.is_set()
@@ -207,41 +269,54 @@ class KernelShell:
             await asyncio.sleep(BEAT_S)
 
     async def _through(self, request: str, outputs: Outputs) -> str:
-        """Take what comes for a cell until it is over: how it ended. Messages of a kernel are hostile, also in their form.
+        """Take what comes for a cell until it is over: how it ended. It is over with its reply; that it is idle a kernel may say early.
 
         A kernel drops what it shows where it shows too much, also that it is idle; then its reply says that the cell is over.
         """
-        status, reply = "ok", asyncio.ensure_future(self._replied(request))
+        status, idle, reply = "ok", False, asyncio.ensure_future(self._replied(request))
         try:
             while True:
-                message = await next_message(self._client.get_iopub_msg, QUIET_S)
+                if idle and not reply.done():
+                    await asyncio.wait({reply}, timeout=BEAT_S)
+                message = await next_message(self._client.iopub_channel, 0 if idle else QUIET_S)
+                if await self._cut_off():
+                    outputs.cut_off()
                 if message is None and reply.done():
+                    if not idle and not reply.result():
+                        outputs.missed(LOST)
                     return reply.result() or status
-                if message is None or message["parent_header"].get("msg_id") != request:
+                if message is None:
                     continue
-                kind, content = message["header"]["msg_type"], message["content"]
-                if kind == "status" and content.get("execution_state") == "idle":
-                    await asyncio.wait({reply}, timeout=QUIET_S)
-                    return (reply.done() and reply.result()) or status
-                if kind == "error":
-                    status = "interrupted" if content.get("ename") == "KeyboardInterrupt" and self._asked else "error"
-                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):  # it is no such message
-                    take(outputs, kind, content)
+                if message.parent != request:
+                    outputs.passed(message.size)
+                elif message.kind == "error":
+                    status = self._failed(message.content)
+                try:
+                    if message.parent == request and message.kind == "status":
+                        idle = idle or read_status(message.content) == "idle"
+                    elif message.parent == request:
+                        take(outputs, message.kind, message.content)
+                except (ValueError, RecursionError):  # it is no such message
+                    outputs.passed(message.size)
         finally:
             reply.cancel()
+
+    def _failed(self, content: bytes) -> str:
+        with contextlib.suppress(ValueError, RecursionError):
+            if self._asked and msgspec.json.decode(content, type=Failure).ename == "KeyboardInterrupt":
+                return "interrupted"
+        return "error"
 
     async def _replied(self, request: str) -> str:
         """Wait for the reply to a cell: died where the kernel ends with it, as `exit()` asks, or whether it was dropped."""
         while True:
-            message = await next_message(self._client.get_shell_msg, QUIET_S)
-            if message is not None and message["parent_header"].get("msg_id") == request:
-                content = message["content"]
-                payload = content.get("payload") if isinstance(content, dict) else None
-                found = [one for one in payload if isinstance(one, dict)] if isinstance(payload, list) else []
-                if any(one.get("source") == "ask_exit" and not one.get("keepkernel") for one in found):
+            message = await next_message(self._client.shell_channel, QUIET_S)
+            if message is not None and message.parent == request:
+                reply = read_reply(message.content)
+                if any(one.source == "ask_exit" and not one.keepkernel for one in reply.payload):
                     self.why = "it was told to exit"
                     return "died"
-                return DROPPED if isinstance(content, dict) and content.get("status") == DROPPED else ""
+                return DROPPED if reply.status == DROPPED else ""
 
     @property
     def _asked(self) -> bool:
@@ -281,14 +356,14 @@ class KernelShell:
 
     async def get(self, name: str) -> bytes | Any:
         """A variable."""
-        found = await self._ask(bycode.GET, name=name)
-        return bycode.bytes_of(found["data"]) if found.get("kind") == "frame" else found.get("data")
+        kind, data = await self._ask(bycode.GET, name=name)
+        return bycode.bytes_of(data) if kind == "frame" else _plain(name, data)
 
     async def look(self) -> Look:
         """What there is."""
         try:
-            return msgspec.convert(await self._ask(bycode.LOOK), Look)
-        except msgspec.ValidationError as error:
+            return read_look((await self._ask(bycode.LOOK))[1].encode())
+        except (ValueError, RecursionError) as error:
             raise ToolError("the kernel gave something that is no list of what it has", place="sandbox") from error
 
     async def write_file(self, path: str, data: bytes) -> None:
@@ -297,10 +372,10 @@ class KernelShell:
 
     async def read_file(self, path: str) -> bytes:
         """Read a file."""
-        return bycode.bytes_of((await self._ask(bycode.READ, name=relative(path))).get("data"))
+        return bycode.bytes_of((await self._ask(bycode.READ, name=relative(path)))[1])
 
-    async def _ask(self, source: str, **given: str) -> dict[str, Any]:
-        """Have some code run that shows an answer. Raises ToolError."""
+    async def _ask(self, source: str, **given: str) -> tuple[str, str]:
+        """Have some code run that shows an answer, in pieces: its kind and its data. Raises ToolError."""
         if self._language != "python":
             found = f"variables and files cannot go in or out of a kernel of {self._language or 'this language'}"
             raise ToolError(found, place="sandbox", right="a kernel of Python can do it")
@@ -311,8 +386,11 @@ class KernelShell:
         if ran.status != "ok" or errors:
             found = f"{errors[0].name}: {errors[0].text}" if errors else " ".join(ran.notes) or ran.status
             raise ToolError(found, place="sandbox")
-        answers = [output.data[bycode.MIME] for output in ran.outputs if bycode.MIME in output.data]
-        return answers[0] if answers and isinstance(answers[0], dict) else {}
+        pieces = [output.data[bycode.MIME] for output in ran.outputs if bycode.MIME in output.data]
+        try:
+            return str(pieces[0]["kind"]) if pieces else "", "".join(piece["data"] for piece in pieces)
+        except (TypeError, KeyError) as error:
+            raise ToolError("the kernel gave something that is no answer", place="sandbox") from error
 
     async def close(self) -> None:
         """End the kernel."""
@@ -320,9 +398,18 @@ class KernelShell:
         await self._end()
 
     async def _end(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
         client, kernel, self._client = self._client, self._kernel, None
         self._stop_listening()
         if client is not None:
             client.stop_channels()
         if kernel is not None and kernel.has_kernel:
             await kernel.shutdown_kernel(now=True)
+
+
+def _plain(name: str, data: str) -> Any:
+    try:
+        return read_data(data.encode(), MOST_DATA, MOST_PARTS)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"the kernel gave for {name} what cannot be taken: {error}", place="sandbox") from error

@@ -18,6 +18,7 @@ from llmproc_nb.inside.channel import LENGTHS, MOST_FDS, MOST_HEADER, packed
 
 AT_ONCE = 1 << 18
 FRAMES_AT_ONCE = 64
+CLOSED = "it closed its socket"
 _CREDENTIALS = struct.Struct("3i")
 _ROOM_CREDENTIALS = socket.CMSG_SPACE(_CREDENTIALS.size)
 _ROOM_FDS = socket.CMSG_SPACE(4 * MOST_FDS)
@@ -111,10 +112,10 @@ class Line:
             self._parse()
             return
         except OSError as error:
-            self._end(f"its socket failed: {error.strerror}")
+            self._end(f"{CLOSED}: {error.strerror}")
             return
         if not data:
-            self._end("it closed its socket")
+            self._end(CLOSED)
             return
         self._buffer += data
         self._parse()

@@ -16,7 +16,7 @@ from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran
 from llmproc_nb.drivers.sandbox import said
 from llmproc_nb.drivers.sandbox.answers import Answers, Given
-from llmproc_nb.drivers.sandbox.line import Line
+from llmproc_nb.drivers.sandbox.line import CLOSED, Line
 from llmproc_nb.drivers.sandbox.outputs import Outputs
 from llmproc_nb.drivers.sandbox.process import Process
 from llmproc_nb.drivers.sandbox.questions import Questions
@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from llmproc_nb.drivers.sandbox.family import Family
 
 GRACE_S = 3.0
+END_S = 5.0
 AGAIN_S = 1.0
 ASK_S = 60.0
+QUICK_S = 5.0
+QUICK = ("keep", "look", "part")
+"""What is asked takes long only where much data goes in or out; anything else is answered at once, or never."""
 REASON_S = 0.3
 WATCH_AFTER_S = 0.2
 MOST_VARIABLE = 1 << 29
 MOST_BETWEEN = 1 << 20
+MOST_NOTES = 5
 
 
 class Cell:
@@ -43,6 +48,7 @@ class Cell:
         self.over = asyncio.Event()
         self.halt = asyncio.Event()
         self.asked = False
+        self.notes: list[str] = []
 
 
 class LiveShell(Questions):
@@ -60,6 +66,7 @@ class LiveShell(Questions):
         self._greeted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._closed = self._parted = self._ended_by_us = self._part_later = False
+        self.woke_badly = False
         self.why = ""
         self.snapshot = ""
 
@@ -86,7 +93,7 @@ class LiveShell(Questions):
                 raise ProcessLookupError(self.why)
             self.process = Process(self._line.pid, self._family.root, self._died)
         except (TimeoutError, OSError) as error:
-            raise ToolError(f"{what}: {error or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
+            raise ToolError(f"{what}: {str(error) or f'no sign of it in {timeout_s:g} s'}", place="sandbox") from error
 
     # what the door offers
 
@@ -124,7 +131,7 @@ class LiveShell(Questions):
             return Ran(
                 status=status,
                 outputs=cell.outputs.kept(),
-                notes=(*notes, *cell.outputs.notes, *(done.notes if done else ()), *denied),
+                notes=(*notes, *cell.notes, *cell.outputs.notes, *(done.notes if done else ()), *denied),
                 duration_s=round(time.monotonic() - began, 6),
                 cpu_s=done.cpu_s if done else 0.0,
                 memory_mb=done.memory_mb if done else 0.0,
@@ -137,6 +144,11 @@ class LiveShell(Questions):
         if self._cell is not None:
             self._cell.asked = True
             self._cell.halt.set()
+
+    def noted(self, note: str) -> None:
+        """Something happened that whoever runs the cell should know; said once."""
+        if self._cell is not None and note not in self._cell.notes and len(self._cell.notes) < MOST_NOTES:
+            self._cell.notes.append(note)
 
     async def keep(self) -> Checkpoint | None:
         """A frozen copy."""
@@ -221,6 +233,8 @@ class LiveShell(Questions):
             self._ended_by_us = True
             self.why = self.why or f"it did not stop within {GRACE_S:g} s when it was interrupted, and was killed"
             process.kill()
+            with contextlib.suppress(OSError, TimeoutError):  # with it what it started: that may fork and fork
+                await asyncio.wait_for(self._family.end_started(self), END_S)
             await _first(cell.over, cell.over, GRACE_S)
             self._over(self.why)
 
@@ -240,15 +254,16 @@ class LiveShell(Questions):
     async def request(self, header: dict[str, Any], body: bytes = b"", fds: tuple[int, ...] = ()) -> tuple[said.Answer | said.Kept, bytes]:
         """Ask the process and wait for its answer. Raises ToolError where none comes."""
         most, self._line.most_body = self._line.most_body, MOST_VARIABLE
+        within_s = QUICK_S if header["op"] in QUICK else ASK_S
         try:
             with self._answers.question() as (n, answer):
                 self._listen()
                 send = asyncio.ensure_future(self._line.send({**header, "n": n}, body, fds))
-                async with asyncio.timeout(ASK_S):
+                async with asyncio.timeout(within_s):
                     await asyncio.shield(send)  # half a message would be the end of the session
                     return await answer
         except (TimeoutError, OSError) as error:
-            self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {ASK_S:g} s")
+            self._broken(f"it did not answer: {error}" if str(error) else f"it did not answer within {within_s:g} s")
             raise ToolError(f"the session ended: {self.why}", place="sandbox") from error
         finally:
             self._line.most_body = most
@@ -310,9 +325,12 @@ class LiveShell(Questions):
     # its end
 
     def _cut(self, why: str) -> None:
-        """The line is over before the process is."""
+        """The line is over. Where it only closed, its process may be just ending by itself, which is then the reason."""
         self._greeted.set()
-        self._over(why)
+        if self.process is not None and why.startswith(CLOSED):
+            asyncio.get_running_loop().call_later(REASON_S, self._broken, why)
+        else:
+            self._broken(why)
 
     def _died(self) -> None:
         """The process is gone; what it said before is still to be read."""
@@ -321,9 +339,10 @@ class LiveShell(Questions):
         self._over(self.why or "its process ended")
 
     def _broken(self, why: str) -> None:
-        """It did what ends it."""
-        self._ended_by_us = self._ended_by_us or not self.why
-        self._over(why)
+        """It did what ends it; where it is over already, that was not it."""
+        if not self.why:
+            self._ended_by_us = True
+            self._over(why)
 
     def _over(self, why: str) -> None:
         """Nothing more can be done with it; the text that it has written is still to be read."""

@@ -1,9 +1,12 @@
-"""Messages of other kernels, read as outputs of a cell; and the kernelspecs that there are, confined."""
+"""Messages of other kernels, read as outputs of a cell; and the kernelspecs that there are, confined.
+
+All of them are hostile, also in their form: nothing is decoded before it is known to be of the cell, and of its data only what is bounded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +17,62 @@ from llmproc_nb.drivers.sandbox.said import Shown
 
 PROVISIONER = "llmproc-sandbox"
 LIMITS = ("memory_mb", "disk_mb", "cpu_s", "processes")
+DELIMITER = b"<IDS|MSG>"
+MOST_HEADER = 1 << 16
+MOST_REPLY = 1 << 20
 KINDS = {"display_data", "update_display_data", "execute_result"}
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message: its kind, the request that it is for, its content as it came, and its size. One that cannot be read has no kind."""
+
+    kind: str = ""
+    parent: str = ""
+    content: bytes = b""
+    size: int = 0
+
+
+class _Header(msgspec.Struct, frozen=True):
+    msg_type: str = ""
+    msg_id: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    execution_state: str = ""
+
+
+class Payload(msgspec.Struct, frozen=True):
+    source: str = ""
+    keepkernel: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True):
+    status: str = ""
+    payload: list[Payload] = []
+
+
+class Failure(msgspec.Struct, frozen=True):
+    ename: str
+    evalue: str
+    traceback: list[str]
+
+
+class _Text(msgspec.Struct, frozen=True):
+    name: Literal["stdout", "stderr"]
+    text: str
+
+
+class _Clear(msgspec.Struct, frozen=True):
+    wait: bool = False
+
+
+class _Transient(msgspec.Struct, frozen=True):
+    display_id: str | int | None = None
+
+
+class _Display(msgspec.Struct, frozen=True):
+    data: msgspec.Raw
+    transient: _Transient | None = None
 
 
 def find_spec(name: str) -> Any:
@@ -41,29 +99,51 @@ def confined(metadata: Mapping[str, Any], rules: SandboxRules) -> dict[str, Any]
     return {**metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}}
 
 
-async def next_message(get: Any, timeout_s: float) -> dict[str, Any] | None:
-    """The next message; None where none came, or none that can be read."""
-    from queue import Empty
-
-    try:
-        found: dict[str, Any] = await get(timeout=timeout_s)
-        return found if all(isinstance(found[part], dict) for part in ("header", "parent_header", "content")) else None
-    except (Empty, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+async def next_message(channel: Any, timeout_s: float) -> Message | None:
+    """The next message of a channel; None where none came."""
+    if not await channel.socket.poll(int(timeout_s * 1000)):
         return None
+    return read(await channel.socket.recv_multipart())
 
 
-def take(outputs: Outputs, kind: str, content: dict[str, Any]) -> None:
-    """An output of a kernel, as one of the cell's."""
-    if kind == "stream" and content["name"] in ("stdout", "stderr"):
-        outputs.text(content["name"], content["text"].encode("utf-8", "replace"))
+def read(parts: list[bytes]) -> Message:
+    """A message from its parts."""
+    size = sum(map(len, parts))
+    try:
+        _, header, parent, _, content, *_ = parts[parts.index(DELIMITER) + 1 :]
+        if max(len(header), len(parent)) > MOST_HEADER:
+            return Message(size=size)
+        kind, request = msgspec.json.decode(header, type=_Header).msg_type, msgspec.json.decode(parent, type=_Header).msg_id
+        return Message(kind, request, content, size)
+    except (ValueError, RecursionError):  # also what msgspec raises
+        return Message(size=size)
+
+
+def read_status(content: bytes) -> str:
+    """What a kernel says that it does."""
+    return msgspec.json.decode(content, type=Status).execution_state
+
+
+def read_reply(content: bytes) -> Reply:
+    """The reply to a cell; one that is no such thing, or is far too long, says nothing."""
+    try:
+        return msgspec.json.decode(content, type=Reply) if len(content) <= MOST_REPLY else Reply()
+    except (ValueError, RecursionError):
+        return Reply()
+
+
+def take(outputs: Outputs, kind: str, content: bytes) -> None:
+    """An output of a kernel, as one of the cell's. Raises ValueError where it is none."""
+    if kind == "stream":
+        text = msgspec.json.decode(content, type=_Text)
+        outputs.text(text.name, text.text.encode("utf-8", "replace"))
     elif kind == "clear_output":
-        outputs.clear(wait=bool(content.get("wait")))
+        outputs.clear(wait=msgspec.json.decode(content, type=_Clear).wait)
     elif kind == "error":
-        shown = {"name": content["ename"], "text": content["evalue"], "trace": content["traceback"]}
-        outputs.shown(Shown(kind="error"), msgspec.json.encode(shown))
+        error = msgspec.json.decode(content, type=Failure)
+        outputs.shown(Shown(kind="error"), msgspec.json.encode({"name": error.ename, "text": error.evalue, "trace": error.traceback}))
     elif kind in KINDS:
-        name = str(content.get("transient", {}).get("display_id") or "")[:200]
-        said = Shown(
-            kind="execute_result" if kind == "execute_result" else "display_data", display_id=name, update=kind.startswith("update")
-        )
-        outputs.shown(said, msgspec.json.encode(content["data"]))
+        shown = msgspec.json.decode(content, type=_Display)
+        name = str((shown.transient and shown.transient.display_id) or "")[:200]
+        what: Literal["execute_result", "display_data"] = "execute_result" if kind == "execute_result" else "display_data"
+        outputs.shown(Shown(kind=what, display_id=name, update=kind.startswith("update")), bytes(shown.data))

@@ -80,6 +80,20 @@ class Outputs:
         else:
             self._forget()
 
+    def passed(self, size: int) -> None:
+        """Something came that is no output of the cell: it is not kept, but not for nothing either."""
+        self._came += size + PIECE_BYTES
+        if self._came > self._most * MOST_CAME and not self.full:
+            self.full = f"more than {self._most * MOST_CAME / 1e6:g} MB of messages"
+
+    def cut_off(self) -> None:
+        """What came was too much to be taken at all."""
+        self.full = self.full or f"more than {self._most / 1e6:g} MB of output at once"
+
+    def missed(self, why: str) -> None:
+        """Not everything is here."""
+        self._fault = self._fault or why
+
     @property
     def notes(self) -> list[str]:
         """What is to be said of the outputs."""

@@ -100,7 +100,7 @@ PROMISES = (
 
 def bounded(rules: SandboxRules) -> SandboxRules:
     """The rules with less of everything: what a proof fills must not hurt the machine."""
-    most = {"disk_mb": 32, "processes": 16, "memory_mb": 2048, "cpu_s": 1800}
+    most = {"disk_mb": 32, "processes": 16, "memory_mb": 1024, "cpu_s": 1800}
     return msgspec.structs.replace(rules, **{name: min(value, getattr(rules, name)) for name, value in most.items()})
 
 

@@ -35,9 +35,9 @@ class SandboxProvisioner(LocalProvisioner):
     """Starts a kernel in a sandbox. Its fields can be set in the kernelspec, under `metadata.kernel_provisioner.config`."""
 
     tier = Unicode("namespaces", config=True, help="Which confinement there must be: namespaces, landlock or process.")
-    memory_mb = Int(4096, config=True, help="Memory of each process.")
+    memory_mb = Int(4096, config=True, help="Memory of each process, and of all together.")
     disk_mb = Int(512, config=True, help="Size of the kernel's own folders, and of each file.")
-    cpu_s = Int(3600, config=True, help="CPU time of each process.")
+    cpu_s = Int(3600, config=True, help="CPU time of all processes together.")
     processes = Int(64, config=True, help="How many processes there may be.")
     readable = List(Unicode(), config=True, help="More host paths that are shown, read-only.")
     hosts = List(Unicode(), config=True, help="Hosts that may be reached, through a proxy: name, *.name, each with :port or without.")

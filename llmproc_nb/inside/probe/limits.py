@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import mmap
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 from llmproc_nb.inside.probe.tried import MB, Facts, Tried, attempts, call, fail, in_child
 
 BOMB = """
-import os, sys
-reading, writing = os.pipe()
-children, why = [], ""
+import os, sys, time
 try:
-    while len(children) < int(sys.argv[1]):
-        child = os.fork()
-        if child == 0:
-            os.close(writing)
-            os.read(reading, 1)
+    for _ in range(int(sys.argv[1])):
+        if os.fork() == 0:
+            time.sleep(10)
             os._exit(0)
-        children.append(child)
+    time.sleep(10)
 except OSError as error:
-    why = error.strerror
-os.close(writing)
-for child in children:
-    os.waitpid(child, 0)
-print(len(children), why)
+    print(error.strerror)
 """
-"""As many processes as there can be, from a small one, all of which end again."""
+"""More processes than there may be, from a small one; they wait for their end."""
 
 
 @attempts
 def forks(tried: Tried, facts: Facts) -> None:
-    most = facts["processes"] + 600
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", BOMB, str(most)], capture_output=True, text=True, timeout=100)
-    count, _, why = done.stdout.strip().partition(" ")
-    tried.holds("a fork bomb", why and int(count) < most, f"stopped after {count} forks by {why}")
     tried.holds("raise the limit", in_child(_raise_limit, resource.RLIMIT_NPROC) == errno.EPERM, "EPERM")
+    more = facts["processes"] + 30
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", BOMB, str(more)], capture_output=True, text=True, timeout=100)
+    tried.holds(f"{more} forks", done.returncode == -signal.SIGKILL, "ended" if done.returncode < 0 else "they went on")
 
 
 LOADED_MB = 2048
@@ -61,7 +56,63 @@ def memory(tried: Tried, facts: Facts) -> None:
 def uncounted(tried: Tried, facts: Facts) -> None:
     tried.refused("memory by memfd_create", call, "memfd_create", b"probe", 0)
     tried.refused("memory by shmget", call, "shmget", 0, 4096, 0o1600)
+    inherited = bytearray(b"x") * (facts["memory_mb"] // 3 * MB)
+    for name, take in (("its own", _take), ("written anew", lambda _: _write_anew(inherited)), ("shared and left", _share_and_leave)):
+        ends = _together(take, facts["memory_mb"] // 3)
+        tried.holds(f"memory of forks, {name}", -signal.SIGKILL in ends, ends)
+    got = _fill_sockets(2 * SOCKET_MB)
+    tried.holds("a large buffer of a socket", got <= SOCKET_MB * MB, f"{got} bytes")
     tried.refused("locked memory", lambda: resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] > 64 * MB or fail(errno.EPERM))
+
+
+FORKS, HELD_S = 7, 6
+
+
+def _together(take: Callable[[int], object], mb: int) -> list[int]:
+    """Have forks take so much each, which together is more than there may be: how they ended."""
+    children = []
+    for _ in range(FORKS):
+        if (child := os.fork()) == 0:
+            try:
+                kept = take(mb)
+                time.sleep(HELD_S if kept else 0)
+            finally:
+                os._exit(0)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def _take(mb: int) -> object:
+    return bytearray(b"x") * (mb * MB)
+
+
+def _write_anew(data: bytearray) -> object:
+    for at in range(0, len(data), 4096):
+        data[at] = 0
+    return data
+
+
+def _share_and_leave(mb: int) -> object:
+    whole = mmap.mmap(-1, mb * MB, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    for start in range(0, mb * MB, MB):
+        whole[start : start + MB] = b"x" * MB
+        whole.madvise(mmap.MADV_DONTNEED, start, MB)
+    return whole
+
+
+SOCKET_MB = 1
+
+
+def _fill_sockets(mb: int) -> int:
+    """How much a socket takes that nobody reads, where it is asked to take more."""
+    one, other = socket.socketpair()
+    with one, other, contextlib.suppress(BlockingIOError):
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, mb * MB)
+        sent = 0
+        while sent < mb * MB:
+            sent += one.send(b"x" * 4096)
+    return sent
 
 
 def _raise_limit(kind: int) -> None:

@@ -531,7 +531,7 @@ def test_a_start_that_is_stopped_at_any_moment_leaves_nothing() -> None:
 HOST = """
 import asyncio, os, resource, sys
 sys.path[:0] = [{tests!r}, {root!r}]
-from sandboxes import opened, said, tiers, tiers
+from sandboxes import opened, said, tiers
 tier = tiers()[0]
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]

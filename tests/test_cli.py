@@ -352,7 +352,7 @@ def test_a_model_behind_the_official_sdk_answers_and_its_key_is_nowhere(folder: 
     assert [(call["stop"], call["attempts"]) for call in facts["api_calls"]] == [("tool_use", 1), ("end_turn", 2)]
     told = [re.sub(r"\d\.\d s", "# s", line) for line in done.stderr.splitlines()]
     assert told[:-1] == [
-        "warning: the price of nobody-knows-1 is not known, so --cost-limit cannot stop it",
+        "warning: no price of nobody-knows-1 is known: its limit of dollars never stops it; a limit of tokens does",
         'tool calculator(expression="6 * 7")',
         "tool calculator: 42 (# s)",
         "attempt 1 failed, again in # s: anthropic nobody-knows-1: Overloaded (529).",

@@ -166,7 +166,7 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
         ("%%agent e -p prog\n\n", "the cell has no prompt"),
         ("%%agent e -p 'prog\nhi", "quotes come in pairs"),
         ("%kill nobody", "there is no process 'nobody'"),
-        ("%log nothing", "there is no frame 'nothing'; there are calls, messages, tools, processes, fds, code, events and seen."),
+        ("%log nothing", "there is no frame 'nothing'; there are calls, messages, tools, processes, fds, code, events, seen."),
         ("%agent --mode replay --recording missing-one", "mode is chosen before the first one starts"),
     ],
 )

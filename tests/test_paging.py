@@ -330,7 +330,7 @@ def test_what_a_branch_concluded_is_paged_and_its_fds_are_named() -> None:
     child.run("think").result()
     scout.merge(child, "Its idea:")
     told = said_last(scout)
-    assert told.startswith('Its idea:\n<merged from="idea">\n<fd_input fd="fd:2"') and '<fd here="fd:1" there="fd:1"/>' in told
+    assert re.match(r'Its idea:\n<merged from="idea" tokens="\d+">\n<fd_input fd="fd:2"', told) and '<fd here="fd:1" there="fd:1"/>' in told
     assert len(told) < 1500 and whole(scout, 2) == child.get_last_message()
 
 

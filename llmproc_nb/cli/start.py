@@ -62,8 +62,6 @@ def started(
         approver = machine.approver = TypedApprover(typed, terminal) if typed is not None else None
         process = changed(program, flags).start(machine=machine)
         channel.pid = process.pid
-        if flags.cost_limit is not None and not _has_price(process):
-            terminal.note(f"warning: the price of {process.model} is not known, so --cost-limit cannot stop it")
         yield Started(
             terminal=terminal,
             channel=channel,
@@ -93,10 +91,6 @@ def _machine(log: str | None) -> Machine:
         return new_machine()
     opened = {"run": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", "software": version()}
     return new_machine(log=log, opened=opened)
-
-
-def _has_price(process: Process) -> bool:
-    return process.machine.price(process.model, process, Usage(requests=1, input_tokens=1000, output_tokens=1000)) is not None
 
 
 @contextmanager

@@ -6,43 +6,45 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.errors import ToolError
+from llmproc_nb.inside import passing
 
 MIME = "application/vnd.llmproc.answer+json"
 
+RULES = Path(passing.__file__).read_text(encoding="utf-8")
+"""What passes, and how, as code: the kernel may be of an environment that has nothing of this project."""
+
+_RULES = """
+rules = {'__name__': 'passing'}
+exec(text, rules)
+"""
 PUT = """
 import json
 space[name] = json.loads(data)
 """
-PUT_FRAME = """
-import base64, pyarrow
-with pyarrow.ipc.open_stream(base64.b64decode(data)) as stream:
-    space[name] = stream.read_all().to_pandas()
+PUT_FRAME = f"""{_RULES}
+import base64
+space[name] = rules['unpacked'](base64.b64decode(data))
 """
 _SHOW = """
 from IPython.display import display
 def answer(**said):
     display({mime: said}, raw=True)
 """
-GET = f"""{_SHOW}
-import base64, json
+GET = f"""{_SHOW}{_RULES}
+import base64
 if name not in space:
     raise NameError('there is no variable ' + repr(name))
-value = space[name]
-if type(value).__name__ == 'DataFrame' and hasattr(value, 'to_csv'):
-    import pyarrow
-    table, sink = pyarrow.Table.from_pandas(value), pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    answer(kind='frame', data=base64.b64encode(sink.getvalue()).decode())
+try:
+    value = rules['packed'](space[name], name)
+except rules['Unfit'] as error:
+    answer(kind='unfit', data=str(error))
 else:
-    def plain(inner):
-        if type(inner).__module__ == 'numpy':
-            return inner.tolist()
-        raise TypeError(name + ' holds a ' + type(inner).__name__ + ': only pandas frames and plain JSON data can be taken out')
-    answer(kind='json', data=json.loads(json.dumps(value, default=plain)))
+    framed = isinstance(value, bytes)
+    answer(kind='frame' if framed else 'json', data=base64.b64encode(value).decode() if framed else value)
 """
 LOOK = f"""{_SHOW}
 import os
@@ -74,7 +76,7 @@ with open(full, 'rb') as file:
 
 def call(source: str, given: Mapping[str, str]) -> str:
     """The cell that runs some of this code on the kernel's namespace."""
-    names = {**given, "mime": MIME}
+    names = {**given, "mime": MIME} | ({"text": RULES} if "exec(text" in source else {})
     return f"exec({source!r}, {{**{names!r}, 'space': globals(), 'get_ipython': get_ipython}})"
 
 
@@ -84,6 +86,13 @@ def json_text(name: str, value: Any) -> str:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{name} is no plain JSON data: {error}", place="sandbox") from error
+
+
+def value_of(found: Mapping[str, Any]) -> bytes | Any:
+    """The variable of an answer. Raises ToolError."""
+    if found.get("kind") == "unfit":
+        raise ToolError(str(found.get("data"))[:2000], place="sandbox")
+    return bytes_of(found["data"]) if found.get("kind") == "frame" else found.get("data")
 
 
 def bytes_of(data: Any) -> bytes:

@@ -277,8 +277,7 @@ class KernelShell:
 
     async def get(self, name: str) -> bytes | Any:
         """A variable."""
-        found = await self._ask(bycode.GET, name=name)
-        return bycode.bytes_of(found["data"]) if found.get("kind") == "frame" else found.get("data")
+        return bycode.value_of(await self._ask(bycode.GET, name=name))
 
     async def look(self) -> Look:
         """What there is."""

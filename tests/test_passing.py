@@ -132,7 +132,9 @@ REFUSED = {
     "day": (lambda: dt.date(2020, 1, 1), r"it is a datetime date, .*\.isoformat\(\)"),
     "time": (lambda: pd.Timestamp("2020"), r"it is a pandas Timestamp, .*\.isoformat\(\)"),
     "bytes": (lambda: b"x", r"it is a bytes, .*write_file\(\)"),
-    "number inside": (lambda: [np.float64(1)], r"it\[0\] is a numpy float64, .*\.item\(\)"),
+    "time inside": (lambda: [np.datetime64("2020")], r"it\[0\] is a numpy datetime64, .*\.item\(\)"),
+    "no number inside": (lambda: [np.float64("nan")], r"it\[0\] is nan, which plain data has no word for"),
+    "array inside": (lambda: [np.array(1)], r"it\[0\] is a numpy ndarray, .*alone it can pass"),
     "frame inside": (lambda: [pd.DataFrame()], r"it\[0\] is a pandas DataFrame, .*alone it can pass"),
     "keys": (lambda: {1: 2}, "it has a key that is no text: int"),
     "too large": (lambda: 2**64, "it is a whole number of more than 64 bits"),
@@ -148,6 +150,12 @@ def test_what_cannot_pass_is_refused_with_what_is_wrong_and_what_would_be_right(
         packed(make(), "it")
     with pytest.raises(passing.Unfit, match=words):
         variables.written("it", make())
+
+
+def test_numbers_of_numpy_in_plain_data_become_equal_ones_of_pythons_own() -> None:
+    value = {"mean": np.float64(1.5), "all": [np.int8(2), np.uint64(2**63), np.bool_(True), np.float32(0.1)]}
+    came = both(value)
+    assert came == [value, value] and [type(one) for one in came[0]["all"]] == [int, int, bool, float]
 
 
 def test_what_is_in_itself_is_refused() -> None:
@@ -179,7 +187,7 @@ values = (
     st.lists(st.integers(0, 3), max_size=2),
     st.tuples(st.integers(0, 3)),
     st.dictionaries(st.sampled_from("ab"), st.integers(0, 3), max_size=2),
-    st.sampled_from([pd.NaT, pd.NA, np.int64(3), np.float64("nan"), pd.Timestamp("2020", tz="UTC"), decimal.Decimal("1.0")]),
+    st.sampled_from([pd.NaT, pd.NA, np.datetime64("2020"), np.float64("nan"), pd.Timestamp("2020", tz="UTC"), decimal.Decimal("1.0")]),
 )
 cells = st.one_of(st.none(), *values)
 KINDS = [

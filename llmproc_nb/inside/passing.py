@@ -1,6 +1,7 @@
 """What passes between a notebook and a sandbox, as it is or not at all: plain data, NumPy's arrays and numbers, pandas frames and series.
 
 Both sides pack and read by these rules, and kernels that know nothing of this project get this text as code: it imports nothing of it.
+One thing arrives as another: a number of NumPy's in a list or a dict as the equal one of Python's own, for results are full of them.
 What Arrow has no place for (a series, objects in a column, kinds of labels) is said in the metadata of its schema. What Arrow would change
 is looked for by types, in columns of objects by values.
 """
@@ -21,7 +22,8 @@ MOST_BYTES = (1 << 32) - 1
 """What one message can have."""
 LABELS = ("object", "str", "int64", "float64", "bool")
 NUMBERS = "biufcMm"
-"""The kinds of NumPy's types that a single value may be of."""
+NUMBERED = "biuf"
+"""The kinds of NumPy's types that a single value may be of, and those of them that are one number."""
 PLAIN = "frames, series, arrays and plain data (texts, numbers, lists, dicts of texts) can pass as they are"
 AS_TEXT = "a text can pass, as of str() or .isoformat(), or a column of a frame"
 SAYS = {
@@ -301,6 +303,9 @@ def _plain(name: str, value: Any, depth: int = DEEPEST) -> Any:
             if type(key) is not str:
                 raise Unfit(f"{name} has a key that is no text: {kind_of(key)}", "keys of texts can pass, as of str()")
         return {_plain(f"a key of {name}", key): _plain(f"{name}[{key!r:.50}]", item, depth - 1) for key, item in value.items()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in NUMBERED and value.dtype.itemsize <= 8:
+        return _plain(name, value.item(), depth)
     raise Unfit(f"{name} is a {kind_of(value)}, which would not arrive as it is", _right(value))
 
 

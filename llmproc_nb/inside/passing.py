@@ -320,10 +320,10 @@ def _right(value: Any) -> str:
     kind = type(value)
     if (said := SAYS.get(kind.__name__)) is not None:
         return said
-    if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "shape", ()):
-        return "a number of Python's own can pass in here, as of .item()"
     if kind.__name__ in ("DataFrame", "Series", "ndarray"):
         return "alone it can pass, not in here" if kind.__module__.partition(".")[0] in ("numpy", "pandas") else PLAIN
+    if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "shape", ()):
+        return "a number of Python's own can pass in here, as of .item()"
     for base in kind.__mro__[1:-1]:
         if base.__name__ in ("DataFrame", "Series", "ndarray", "str", "int", "float", "list", "dict", "tuple"):
             return f"made a {base.__name__} it can pass" if base is not tuple else SAYS["tuple"]

@@ -3,6 +3,8 @@
 import argparse
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from llmproc_nb.drivers.mcp import PromptInfo, Resource
-from llmproc_nb.notebook.completion import Known, complete_body, complete_line, install, known_of
+from llmproc_nb.notebook.completion import Known, complete_body, complete_code, complete_line, install, known_of
 from llmproc_nb.notebook.offer import Named, files, model_names, readable, tool_names
 
 
@@ -279,6 +281,73 @@ def loaded():
 )
 def test_the_magics_of_system_calls_offer_what_there_is(loaded, line, offered):
     assert loaded_offers(loaded, line) == offered
+
+
+INSIDE = Known(
+    namespace={"df": 1, "data": 2},
+    processes=("scout", "critic"),
+    parsers={"%sandbox": many("names"), "%%sandbox": many("process")},
+    inside=lambda name: {"scout": ["numbers", "names", "_x", "price"], None: ["notes"]}.get(name, []),
+)
+for one in INSIDE.parsers.values():
+    one.add_argument("-p", "--process")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%sandbox push d", ["df", "data"]),
+        ("%sandbox push df, d", ["data"]),
+        ("%sandbox scout push d", ["df", "data"]),
+        ("%sandbox scout pu", ["push", "pull"]),
+        ("%sandbox sc", ["scout"]),
+        ("%sandbox pull n", ["notes"]),
+        ("%sandbox scout pull n", ["numbers", "names"]),
+        ("%sandbox pull -p scout n", ["numbers", "names"]),
+        ("%sandbox --process=scout pull numbers n", ["names"]),
+        ("%sandbox critic pull n", []),
+        ("%sandbox nobody pull n", []),
+        ("%%sandbox sc", ["scout"]),
+    ],
+)
+def test_names_of_a_sandbox_and_for_it_are_offered(line, offered):
+    assert complete_line(line, len(line), INSIDE) == offered
+
+
+@pytest.mark.parametrize(
+    ("first", "before", "offered"),
+    [
+        ("%%sandbox scout", "num", ("num", ["numbers"])),
+        ("%%sandbox -p scout", "x = [1]\nprint(na", ("na", ["names"])),
+        ("%%sandbox scout --timeout 3", "pri", ("pri", ["price", "print"])),
+        ("%%sandbox", "no", ("no", ["nonlocal", "not", "notes"])),
+        ("%%sandbox critic", "no", ("no", [])),
+        ("%%sandbox scout", "numbers.no", ("", [])),
+        ("%%sandbox scout", "3n", ("", [])),
+    ],
+)
+def test_the_code_of_a_sandbox_is_completed_from_what_is_in_it(first, before, offered):
+    assert complete_code(first, before, INSIDE) == offered
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
+def test_a_sandbox_is_asked_where_one_lives_and_is_free_and_never_for_long(loaded):
+    code = "coder = expert.replace(name='coder', tools=('run_python',)).start()"
+    loaded.run_cell(code).raise_error()
+    assert "%sandbox coder pull not" in offers(loaded, "%sandbox coder pull n")  # IPython's own
+    assert not loaded.user_ns["coder"].sandbox.live
+    loaded.run_cell("%%sandbox coder\nnumbers = [1]; names = 2").raise_error()
+    assert offers(loaded, "%sandbox coder pull n") == ["%sandbox coder pull names", "%sandbox coder pull numbers"]
+    assert offers(loaded, "%sandbox pull nu") == ["%sandbox pull numbers"]
+    assert offers(loaded, "%%sandbox coder\nx = num") == ["%%sandbox coder\nx = numbers"]
+    assert offers(loaded, "%%sandbox coder\n%sandbox push exp") == ["%%sandbox coder\n%sandbox push expert"]
+    busy = threading.Thread(target=loaded.user_ns["coder"].sandbox.run, args=("import time; time.sleep(3)",))
+    busy.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert loaded.user_ns["coder"].sandbox.names(0.3) == () and time.monotonic() - began < 0.4
+    busy.join()
+    loaded.run_cell("%kill coder").raise_error()
 
 
 def test_addresses_and_fds_are_offered_with_their_first_words(loaded):

@@ -16,6 +16,7 @@ from sandboxes import in_shell, linux_only, opened, ran, said, text_of
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import Output
+from llmproc_nb.drivers.arrow import packed, unpacked
 from llmproc_nb.drivers.sandbox.used import spent, used
 
 pytestmark = linux_only
@@ -88,6 +89,14 @@ async def test_variables_and_files_go_in_and_out(shell):
     with pa.ipc.open_stream(await shell.get("df")) as stream:
         pd.testing.assert_frame_equal(stream.read_all().to_pandas(), frame)
     assert await shell.get("plain") == {"deep": [1, "é"]}
+    series = pd.Series([1, None], dtype=object, name=2023)
+    await shell.put({"row": packed(series, "row")})
+    assert await said(shell, "row.name, list(row)") == "(2023, [1, None])"
+    pd.testing.assert_series_equal(unpacked(await shell.get("row")), series)
+    await ran(shell, "bad = {1, 2}")
+    with pytest.raises(ToolError, match=r"^sandbox: bad is a set, which would not arrive as it is; a list can pass"):
+        await shell.get("bad")
+    await ran(shell, "del row, bad")
     await shell.write_file("deep/a.bin", bytes(range(256)))
     assert await shell.read_file("deep/a.bin") == bytes(range(256))
     look = await shell.look()
@@ -96,7 +105,7 @@ async def test_variables_and_files_go_in_and_out(shell):
         await shell.get("nothing")
     with pytest.raises(ToolError):
         await shell.read_file("../../etc/passwd")
-    assert await said(shell, "len(In)") == "3"
+    assert await said(shell, "len(In)") == "6"
 
 
 def test_a_kernel_that_is_not_there_is_named(tmp_path):

@@ -131,7 +131,10 @@ def test_frames_and_plain_data_come_out(kernel):
     ok(kernel.run("%%sandbox\nresult = df.assign(c=df.a * 2)\nfacts = {'n': 3, 'names': ['x']}"))
     ok(kernel.run("%sandbox pull result facts"))
     assert ok(kernel.run("(result.c.tolist(), facts)")).data() == ["([2, 4, 6], {'n': 3, 'names': ['x']})"]
-    assert "would not arrive as it is" in failed(kernel.run("%sandbox push script"))["evalue"]
+    assert "script is a function, which would not arrive as it is" in failed(kernel.run("%sandbox push script"))["evalue"]
+    ok(kernel.run("%%sandbox\nmonths = df.a.rename('months')"))
+    ok(kernel.run("%sandbox pull months"))
+    assert ok(kernel.run("type(months).__name__, months.name")).data() == ["('Series', 'months')"]
     assert "there is no variable 'nothing'" in failed(kernel.run("%sandbox pull nothing"))["evalue"]
 
 
@@ -190,15 +193,16 @@ def test_what_came_from_outside_is_in_the_notebook_too(kernel, tmp_path: Path):
     from nbclient import NotebookClient
 
     ok(kernel.run("import numpy as np\narr = np.eye(2)\nfacts = {'n': [1, None]}\nbig = np.zeros(1_000_000)"))
+    ok(kernel.run("row = pd.Series([1, 2], name=2023, index=pd.date_range('2020', periods=2, freq='MS'))\nmean = np.float64(0.5)"))
     ok(kernel.run("from llmproc_nb.core.sandbox import SandboxRules"))
     fields = "provider='scripted', model='m', script=script, sandbox=SandboxRules(variables=('df',))"
     ok(kernel.run(f"given = Program(name='given', {fields})"))
     ok(kernel.run("%spawn whole from given"))
     ok(kernel.run("%%sandbox whole\nn = len(df)"))
-    ok(kernel.run("%sandbox whole push arr facts"))
+    ok(kernel.run("%sandbox whole push arr facts row mean"))
     (tmp_path / "some-file.csv").write_text("a,b\n1,2\n")
     ok(kernel.run(f"%sandbox whole files {tmp_path / 'some-file.csv'}"))
-    ok(kernel.run("%%sandbox whole\nn, arr.sum(), facts, df.b.tolist(), open('some-file.csv').read()"))
+    ok(kernel.run("%%sandbox whole\nn, arr.sum(), facts, df.b.tolist(), row.name, row.index.freqstr, mean, open('some-file.csv').read()"))
     ok(kernel.run("%sandbox whole push big"))
     file = tmp_path / "whole.ipynb"
     ok(kernel.run(f"%sandbox whole notebook {file}"))

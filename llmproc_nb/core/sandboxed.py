@@ -69,6 +69,14 @@ class Sandbox(Waking):
         """What there is where the process stands: variables and files. It starts nothing: without a session there is nothing to see."""
         return self._wait(self._look())  # type: ignore[no-any-return]
 
+    def names(self, within_s: float) -> tuple[str, ...]:
+        """The variables where the process stands, if they can be had so soon from a session that is there and free; else none."""
+        asked = asyncio.run_coroutine_threadsafe(self._names(), self.process.machine.owner.loop)
+        try:
+            return asked.result(within_s)
+        except (TimeoutError, LlmprocError):  # who asked goes on; the answer is thrown away when it comes
+            return ()
+
     def restart(self) -> None:
         """Begin again with nothing; earlier places of the dialog keep their states."""
         self._wait(self._restart())
@@ -202,6 +210,14 @@ class Sandbox(Waking):
             outputs = (Output(kind="execute_result", data=_data(msgspec.to_builtins(found))),)
             self._write(Ran(status="ok", outputs=outputs), code, after, None, took="what there is")
             return found
+
+    async def _names(self) -> tuple[str, ...]:
+        owner, cell = self._owner(), self._here()
+        shell = owner._shell
+        if shell is None or not self.live or self.busy or owner._state != (cell.seq if cell is not None else None):
+            return ()
+        async with self._turn():
+            return tuple(one.name for one in (await shell.look()).variables)
 
     async def _restart(self) -> None:
         async with self._turn():

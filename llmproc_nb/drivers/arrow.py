@@ -1,6 +1,6 @@
 """Values on their way into a sandbox and out of it: frames as Arrow streams, arrays as NumPy writes them, all else as plain JSON data.
 
-Nothing is ever unpickled, and nothing arrives as something else than it was.
+Here: what hostile bytes are checked for before they are read. Not here: what passes, and how (inside.passing). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -9,71 +9,47 @@ import math
 import struct
 from typing import Any
 
-import msgspec
-
 from llmproc_nb.core.errors import ToolError
+from llmproc_nb.inside import passing
 
 MOST_BYTES = 4 << 30
 """What a frame may take here, about."""
 OBJECT_BYTES, VALUE_BYTES = 120, 16
-NUMPY = b"\x93NUMPY"
-PLAIN = "frames, arrays and plain data (texts, numbers, lists, dicts of texts) can pass as they are"
 
 
 def packed(value: Any, name: str) -> Any:
-    """The bytes of an Arrow stream for a frame (a series is a frame of one column), of an .npy file for an array, else plain data.
+    """The bytes of a frame, a series, an array or a number of NumPy's, else a copy of plain data.
 
     Raises ToolError where a value could not arrive as it is.
     """
-    if hasattr(value, "to_frame") and not hasattr(value, "columns"):  # a series or an index
-        value = value.to_frame()
-    if hasattr(value, "columns") and hasattr(value, "to_parquet"):
-        return _stream(value, name)
-    if hasattr(value, "dtype") and getattr(value, "shape", None):
-        return _npy(value, name)
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        value = value.item()
     try:
-        made = msgspec.json.decode(msgspec.json.encode(value))
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        made = None
-    if made != value or (made is None and value is not None):  # NaN, tuples, bytes, dates, keys that are no texts
-        raise ToolError(f"{name}, a {type(value).__name__}, would not arrive as it is", place="sandbox", right=PLAIN)
-    return made
+        return passing.packed(value, name)
+    except passing.Unfit as error:
+        raise ToolError(error.found, place="sandbox", right=error.right) from None
 
 
 def unpacked(value: Any) -> Any:
-    """A frame or an array for the bytes of one, anything else as it is. Raises ToolError for bytes that are neither."""
+    """A frame, a series, an array or a number for the bytes of one, anything else as it is. Raises ToolError for bytes that are neither."""
     if not isinstance(value, bytes | bytearray | memoryview):
         return value
     import pyarrow as pa
 
     try:
-        if bytes(value[: len(NUMPY)]) == NUMPY:
+        if bytes(value[: len(passing.NUMPY)]) == passing.NUMPY:
             return _array(bytes(value))
+        passing.prepare()
         if any(_packed_small(message) for message in pa.ipc.MessageReader.open_stream(value)):
             raise ValueError("it is compressed, which no sandbox does")
         with pa.ipc.open_stream(value) as stream:
             table = stream.read_all()
         table.validate(full=True)  # the bytes come out of a sandbox: its code may have written anything
-        needed = sum(_cost(chunk) for column in table.columns for chunk in column.chunks)
+        objects = passing.said_of(table).get("objects", {})
+        needed = sum(_cost(chunk) for column in table.columns for chunk in column.chunks) + table.num_rows * len(objects) * OBJECT_BYTES
         if needed > MOST_BYTES:
             raise ValueError(f"it would take about {needed / 1e9:.0f} GB of memory")
-        return table.to_pandas()
+        return passing.restored(table)
     except Exception as error:  # foreign code, which raises whatever it comes upon in what hostile code has written
-        raise ToolError(f"what came is no whole frame or array: {error}", place="sandbox", right=PLAIN) from None
-
-
-def _npy(array: Any, name: str) -> bytes:
-    import io
-
-    import numpy as np
-
-    if array.dtype.hasobject:
-        raise ToolError(f"{name} is an array of objects, which would not arrive as it is", place="sandbox", right=PLAIN)
-    sink = io.BytesIO()
-    np.save(sink, array, allow_pickle=False)
-    return sink.getvalue()
+        raise ToolError(f"what came is no whole frame or array: {error}", place="sandbox", right=passing.PLAIN) from None
 
 
 def _array(data: bytes) -> Any:
@@ -119,6 +95,8 @@ def _cost(array: Any) -> int:
     """About how many bytes the values of an array take in pandas. Empty ones take none in Arrow, however many there are."""
     import pyarrow as pa
 
+    if isinstance(array, pa.ExtensionArray):  # periods, intervals
+        return _cost(array.storage)
     kind = array.type
     if isinstance(array, pa.DictionaryArray):
         return len(array) * VALUE_BYTES + _cost(array.dictionary)
@@ -129,17 +107,3 @@ def _cost(array: Any) -> int:
     if pa.types.is_nested(kind):
         return len(array) * OBJECT_BYTES + _cost(array.values)
     return len(array) * (VALUE_BYTES if pa.types.is_primitive(kind) or pa.types.is_null(kind) else OBJECT_BYTES)
-
-
-def _stream(frame: Any, name: str) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    try:
-        table = pa.Table.from_pandas(frame)
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        step = "Give its columns one type each, or leave them out."
-        raise ToolError(f"{name} cannot go through Arrow: {error}", place="sandbox", right=PLAIN, step=step) from None
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

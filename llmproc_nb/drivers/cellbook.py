@@ -13,9 +13,9 @@ from llmproc_nb.core.event import CodeRan
 from llmproc_nb.core.output import FRAME
 from llmproc_nb.core.sandbox import Output
 from llmproc_nb.core.waking import FILE, value_of
+from llmproc_nb.inside import passing
 
 LINE_CHARS = 120
-NUMPY = b"\x93NUMPY"
 OWN = "llmproc"
 STOPPED = ("timed_out", "interrupted")
 RAISES = "raises-exception"
@@ -104,13 +104,30 @@ def _set(outputs: Iterable[Output]) -> str:
             imports.add("from pathlib import Path")
             path = f"Path({name.removeprefix(FILE)!r})"
             lines.append(f"{path}.parent.mkdir(parents=True, exist_ok=True)\n{path}.write_bytes({data});")
-        elif value.startswith(NUMPY):
+        elif value.startswith(passing.NUMPY):
             imports |= {"import io", "import numpy as np"}
             lines.append(f"{name} = np.load(io.BytesIO({data}))")
         else:
-            imports.add("import pyarrow")
+            imports |= {"import numpy as np", "import pyarrow"}
             lines.append(f"{name} = pyarrow.ipc.open_stream({data}).read_pandas()")
+            lines += _as_it_was(name, value)
     return "\n".join([*sorted(imports), *([""] if imports else []), *lines])
+
+
+def _as_it_was(name: str, value: bytes) -> list[str]:
+    """What is still to be done to a frame, where the value was a series or a number, or had labels that Arrow has no place for."""
+    import pyarrow
+
+    said = passing.said_of(pyarrow.ipc.open_stream(value).read_all())
+    if "number" in said:
+        return [f"{name} = np.frombuffer({name}.iat[0, 0], {said['number']!r})[0]"]
+    lines = [f"{name}.columns = {said['labels']!r}"] if "labels" in said and said["dtype"] == "object" else []
+    lines += [f"{name}.columns = range{tuple(said['range'])!r}"] if "range" in said else []
+    lines += [f"{name}.index.freq = {said['freq of index']!r}"] if "freq of index" in said else []
+    if "series" in said:
+        named = f".rename({said['series']['name']!r})" if "name" in said["series"] else ""
+        lines.append(f"{name} = {name}.iloc[:, 0]{named}")
+    return lines
 
 
 def _output(output: Output, count: int) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterable
 from typing import Any
 
 DEPTH = 40
+NO_SCRIPTS = "scripts of a sandbox do not run here"
 LEFT_OUT = (
     "application/javascript",
     "text/javascript",
@@ -22,7 +24,15 @@ def clean_bundle(data: Any) -> dict[str, Any]:
     kept = {str(mime): _value(str(mime), value) for mime, value in data.items() if str(mime).lower() not in LEFT_OUT and value is not None}
     kept = {clean_text(mime): value for mime, value in kept.items()}
     left_out = sorted(str(mime) for mime in data if str(mime).lower() in LEFT_OUT)
-    return kept or {"text/plain": f"[{clean_text(', '.join(left_out)) or 'nothing'}: not shown here]"}
+    return with_note(kept, left_out) or {"text/plain": f"[{clean_text(', '.join(left_out)) or 'nothing'}: not shown here]"}
+
+
+def with_note(kept: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+    """A bundle whose text says that it was a widget, if one was left out."""
+    words = kept.get("text/plain")
+    if not isinstance(words, str) or not any("widget-view" in mime.lower() for mime in left_out):
+        return kept
+    return {**kept, "text/plain": f"{words}\n[a widget is not shown: {NO_SCRIPTS}]"}
 
 
 def _value(mime: str, value: Any) -> Any:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside import landlock, linux, relay, view
+from llmproc_nb.inside import area, landlock, linux, relay, view
 from llmproc_nb.inside.confined import FIRST_UID, NOW, map_ids
 from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
@@ -96,7 +96,7 @@ def enter(rules: Rules, main: Callable[[], object], *, forwarded: tuple[int, ...
     if why:
         os.waitpid(keeper, 0)
         raise Refused(why)
-    _wait_outside(keeper, parent, forwarded)
+    _wait_outside(keeper, parent, forwarded, rules.last)
 
 
 def _leave_pids(root: bool, owner: int) -> None:
@@ -225,8 +225,8 @@ def _new_environment(rules: Rules) -> None:
         linux.scrub(start, end - start)
 
 
-def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...]) -> NoReturn:
-    """The thin parent: holds nothing open, ends with the keeper, ends it when its own parent is gone."""
+def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...], last: str) -> NoReturn:
+    """The thin parent: holds nothing open, ends with the keeper, ends it when its own parent is gone, and then removes what that left."""
     for number in forwarded:
         signal.signal(number, lambda number, _: os.kill(keeper, number))
     watched, gone = os.pidfd_open(keeper), -1
@@ -245,6 +245,8 @@ def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...]) -> NoRet
     if gone == -1 or os.getppid() != parent or watched not in {fd for fd, _ in poll.poll()}:
         os.kill(keeper, signal.SIGKILL)
     _, status = os.waitpid(keeper, 0)
+    if last and os.getppid() != parent:
+        area.remove(last)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None

@@ -40,7 +40,8 @@ PROXY_PORT = 3128
 class Rules:
     """What confines one family of sessions.
 
-    `folder` is a private host directory of the family, made and removed by the host. `readable` are more host paths, shown read-only at
+    `folder` is a private host directory of the family, made and removed by the host; `last` is what is removed where the host cannot do it
+    any more. `readable` are more host paths, shown read-only at
     the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside
     at `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix socket; "" is no network;
     `loopback`: requests to 127.0.0.1 go there too, for a server of the host. The kernel holds each
@@ -50,6 +51,7 @@ class Rules:
 
     tier: str = "namespaces"
     folder: str = ""
+    last: str = ""
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     sockets: str = ""

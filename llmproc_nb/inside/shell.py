@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from llmproc_nb.inside import channel, confine, frozen, interpreter, kin, openfiles, outlet, variables
 from llmproc_nb.inside.bundle import clean_text
 from llmproc_nb.inside.outlet import Outlet
+from llmproc_nb.inside.passing import Unfit
 from llmproc_nb.inside.rules import Rules
 
 MOST_NAMES = 1000
@@ -237,7 +238,10 @@ def _get(state: State, header: dict[str, Any], body: bytes) -> tuple[dict[str, A
     name = header["name"]
     if name not in state.shell.user_ns:
         return {"error": f"there is no variable {name!r}"}, b""
-    kind, data = variables.written(name, state.shell.user_ns[name])
+    try:
+        kind, data = variables.written(name, state.shell.user_ns[name])
+    except Unfit as error:
+        return {"error": str(error)[:2000]}, b""
     return {"kind": kind}, data
 
 

@@ -1,4 +1,4 @@
-"""What Tab offers on a magic line and in the body of a `%%agent` or `%%fork` cell.
+"""What Tab offers on a magic line and in the body of a `%%agent`, `%%fork` or `%%sandbox` cell.
 
 Here: where the cursor is and what may stand there, and one matcher that joins this to a shell. Not here: finding what fits (offer).
 Any other cell pays one look at its first characters.
@@ -7,8 +7,11 @@ Any other cell pays one look at its first characters.
 from __future__ import annotations
 
 import argparse
+import builtins
+import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +31,7 @@ from llmproc_nb.notebook.offer import (
     endpoints,
     fds,
     files,
+    inside,
     model_names,
     node_ids,
     programs,
@@ -47,6 +51,7 @@ _ID = re.compile(r"[0-9a-f]{3,32}")
 _LINE = re.compile(r"\s*(?P<marks>%%?)(?P<magic>[A-Za-z_]\w*)\s")
 _AT_NAME = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 _AT_SERVER = re.compile(r"(?:^|[\s(\[{\"'“‘«*,;:=>])@(?P<server>[^\W\d][\w-]*):(?P<name>\S*)$")
+_WORD = re.compile(r"(?<![\w.])[^\W\d]\w*$")
 _CHAIN = re.compile(r"(?<![\w.\])])(?P<path>(?:[^\W\d]\w*)?(?:\.\w*)?)$")
 
 
@@ -54,6 +59,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What there is to offer. `parsers` are argparse parsers by magic (`%%agent`, or `agent` for both kinds); `folder` is where to look.
 
     `of_process` gives the process of a name, for what only it can say: its addresses, fds and links; `cells_of` its cells as addresses.
+    `inside` gives the variables in a process's sandbox, or the only one's, where they can be had at once.
     """
 
     namespace: Mapping[str, Any] = {}
@@ -63,6 +69,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     folder: str = "."
     of_process: Callable[[str], Process | None] = lambda name: None
     cells_of: Callable[[Process], list[str]] = lambda process: []
+    inside: Callable[[str | None], list[str]] = lambda name: []
 
 
 def complete_line(line: str, cursor: int, known: Known) -> list[str]:
@@ -88,7 +95,7 @@ def complete_word(line: str, cursor: int, known: Known) -> tuple[str, list[str]]
     if action is not None and action.nargs != 0:
         return _starting(word, _values(earlier[-1], action, word, known, _bare(parser, earlier)))
     if parser is known.parsers.get("%sandbox"):
-        return _starting(word, _of_sandbox(_bare(parser, earlier), word, known))
+        return _starting(word, _of_sandbox(_bare(parser, earlier), _process_named(earlier), word, known))
     if parser is known.parsers.get("%spawn"):
         return _starting(word, _of_spawn(parser, earlier, word, known))
     return _starting(word, _positional(parser, earlier, word, known))
@@ -176,12 +183,16 @@ def _of_spawn(parser: argparse.ArgumentParser | None, earlier: list[str], word: 
     return [*links, *programs(known.namespace), *files(known.folder, word, PROGRAM_FOLDERS, PROGRAM_TYPES)]
 
 
-def _of_sandbox(bare: list[str], word: str, known: Known) -> list[str]:
-    """%sandbox WHAT NAMES: what it does, then variables of the notebook to push, or files to copy."""
+def _of_sandbox(bare: list[str], process: str | None, word: str, known: Known) -> list[str]:
+    """%sandbox [PROCESS] WHAT NAMES: what it does, then variables of the notebook to push, of the sandbox to pull, or files to copy."""
     if not bare:
-        return [*SANDBOX, *known.processes]
-    if bare[0] == "push":
-        return [name for name in known.namespace if not name.startswith("_") and name not in bare]
+        return [*SANDBOX, *(known.processes if process is None else ())]
+    if bare[0] not in SANDBOX:
+        return _of_sandbox(bare[1:], bare[0], word, known) if process is None and bare[0] in known.processes else []
+    taken = {name for one in (*bare[1:], word.rpartition(",")[0]) for name in one.split(",")}
+    if bare[0] in ("push", "pull"):
+        found = known.namespace if bare[0] == "push" else known.inside(process)
+        return [name for name in found if not name.startswith("_") and name not in taken]
     return files(known.folder, word, (".", "data"), DATA_TYPES) if bare[0] == "files" else []
 
 
@@ -198,6 +209,24 @@ def _bare(parser: argparse.ArgumentParser | None, words: list[str]) -> list[str]
         else:
             made.append(word)
     return made
+
+
+def _process_named(earlier: list[str]) -> str | None:
+    """The process that a flag names."""
+    words = " ".join(earlier).replace("--process=", "-p ").replace("--process ", "-p ").split()
+    return next((name for flag, name in pairwise(words) if flag == "-p"), None)
+
+
+def complete_code(first: str, before: str, known: Known) -> tuple[str, list[str]]:
+    """The name that is being typed in a `%%sandbox` cell that begins with this line, and what the sandbox has that fits."""
+    found = _WORD.search(before)
+    if found is None:
+        return "", []
+    earlier = first.split()[1:]
+    bare = _bare(known.parsers.get("%%sandbox"), earlier)
+    names = known.inside(_process_named(earlier) or (bare[0] if bare else None))
+    fit = sorted({name for name in (*names, *dir(builtins), *keyword.kwlist) if name.startswith(found[0])}) if names else []
+    return found[0], [name for name in fit if found[0].startswith("_") or not name.startswith("_")]
 
 
 def complete_body(
@@ -262,6 +291,8 @@ def install(ip: InteractiveShell, known: Callable[[], Known]) -> Callable[[], No
         if asked.cursor_line and lines[0].lstrip().startswith(("%%agent", "%%fork")):
             text = "\n".join([*lines[1 : asked.cursor_line], before])
             return result(*complete_body(text, shown_names(ip), lambda server: _readable(lines[0], server, known())))
+        if asked.cursor_line and lines[0].lstrip().startswith("%%sandbox") and not before.lstrip().startswith(("%", "!")):
+            return result(*complete_code(lines[0], before, known()))
         if before.lstrip().startswith("%"):
             return result(*complete_word(line, asked.cursor_position, known()))
         return result("", [])
@@ -288,11 +319,12 @@ def known_of(ip: InteractiveShell, notebook: Any, owners: Iterable[Any]) -> Know
     machine = notebook.machine_if_made
     processes = machine.processes.values() if machine is not None else ()
     parsers: dict[str, argparse.ArgumentParser] = {}
-    for kind, marks in (("cell", "%%"), ("line", "%")):
-        for name, function in ip.magics_manager.magics[kind].items():
-            parser = getattr(function, "parser", None)
-            if getattr(function, "__self__", None) in owners and isinstance(parser, argparse.ArgumentParser):
-                parsers[marks + name] = parser
+    for owner in owners:  # not all of the shell's: it would load those that wait to be used
+        for kind, marks in (("cell", "%%"), ("line", "%")):
+            for name, function in getattr(owner, "magics", {}).get(kind, {}).items():
+                parser = getattr(function, "parser", None)
+                if isinstance(parser, argparse.ArgumentParser):
+                    parsers[marks + name] = parser
     living = {process.name: process for process in processes if process.alive}
     newest = len(ip.user_ns.get("In", ()))
     return Known(
@@ -301,4 +333,5 @@ def known_of(ip: InteractiveShell, notebook: Any, owners: Iterable[Any]) -> Know
         parsers=parsers,
         of_process=living.get,
         cells_of=lambda process: cells(process, newest),
+        inside=lambda name: inside(machine, living.get(name) if name is not None else None, name is None),
     )

@@ -21,6 +21,7 @@ from llmproc_nb.notebook.tree import first_words
 
 if TYPE_CHECKING:
     from llmproc_nb.core.dialog import Node
+    from llmproc_nb.core.machine import Machine
     from llmproc_nb.core.process import Process
 
 MODES = ("live", "record", "replay", "auto")
@@ -39,6 +40,7 @@ MODELS = (
     "gpt-5-mini",
     "gpt-5-nano",
 )
+WAIT_S = 0.3
 MOST_ADDRESSES, MOST_CELLS, FIRST_CHARS, OFFER_CHARS, ID_CHARS = 200, 50, 40, 80, 7
 DATA_TYPES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".txt", ".xlsx", ".py")
 SANDBOX = ("show", "status", "push", "pull", "files", "restart", "notebook")
@@ -172,6 +174,15 @@ def readable(known: Iterable[Any]) -> list[Named]:
         fit = [name for name in (one.name, getattr(one, "uri", "")) if _WORD.fullmatch(name)]
         made += [Named(name, one_line(words, OFFER_CHARS)) for name in fit[:1]]
     return made
+
+
+def inside(machine: Machine | None, process: Process | None, any_process: bool = False) -> list[str]:
+    """The variables in the sandbox of a process, or of the only one that has a sandbox. It starts nothing, and waits for a moment only."""
+    if process is None and any_process and machine is not None:
+        pids = {pid for family in machine.families.values() for pid in family.sandboxes}
+        having = [one for pid in pids if (one := machine.processes.get(pid)) is not None and one.alive]
+        process = having[0] if len(having) == 1 else None
+    return [name for name in process.sandbox.names(WAIT_S) if name.isidentifier()] if process is not None else []
 
 
 def programs(namespace: Mapping[str, Any]) -> list[str]:

@@ -6,20 +6,28 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from llmproc_nb.core.errors import ToolError
+from llmproc_nb.inside import passing
 
 MIME = "application/vnd.llmproc.answer+json"
 
+RULES = Path(passing.__file__).read_text(encoding="utf-8")
+"""What passes, and how, as code: the kernel may be of an environment that has nothing of this project."""
+
+_RULES = """
+rules = {'__name__': 'passing'}
+exec(text, rules)
+"""
 PUT = """
 import json
 space[name] = json.loads(data)
 """
-PUT_FRAME = """
-import base64, pyarrow
-with pyarrow.ipc.open_stream(base64.b64decode(data)) as stream:
-    space[name] = stream.read_all().to_pandas()
+PUT_FRAME = f"""{_RULES}
+import base64
+space[name] = rules['unpacked'](base64.b64decode(data))
 """
 _SHOW = """
 from IPython.display import display
@@ -28,23 +36,17 @@ def answer(data, kind=''):
         display({mime: {'kind': kind, 'data': data[at : at + (1 << 22)]}}, raw=True)
 """
 """In pieces, for what is too large is taken for an attack."""
-GET = f"""{_SHOW}
+GET = f"""{_SHOW}{_RULES}
 import base64, json
 if name not in space:
     raise NameError('there is no variable ' + repr(name))
-value = space[name]
-if type(value).__name__ == 'DataFrame' and hasattr(value, 'to_csv'):
-    import pyarrow
-    table, sink = pyarrow.Table.from_pandas(value), pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    answer(kind='frame', data=base64.b64encode(sink.getvalue()).decode())
+try:
+    value = rules['packed'](space[name], name)
+except rules['Unfit'] as error:
+    answer(str(error), 'unfit')
 else:
-    def plain(inner):
-        if type(inner).__module__ == 'numpy':
-            return inner.tolist()
-        raise TypeError(name + ' holds a ' + type(inner).__name__ + ': only pandas frames and plain JSON data can be taken out')
-    answer(kind='json', data=json.dumps(value, default=plain, allow_nan=False))
+    framed = isinstance(value, bytes)
+    answer(base64.b64encode(value).decode() if framed else json.dumps(value, allow_nan=False), 'frame' if framed else 'json')
 """
 LOOK = f"""{_SHOW}
 import json, os
@@ -77,7 +79,7 @@ with open(full, 'rb') as file:
 
 def call(source: str, given: Mapping[str, str]) -> str:
     """The cell that runs some of this code on the kernel's namespace."""
-    names = {**given, "mime": MIME}
+    names = {**given, "mime": MIME} | ({"text": RULES} if "exec(text" in source else {})
     return f"exec({source!r}, {{**{names!r}, 'space': globals(), 'get_ipython': get_ipython}})"
 
 

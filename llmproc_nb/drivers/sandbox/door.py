@@ -14,6 +14,7 @@ from llmproc_nb.core.sandbox import SandboxDoor, SandboxRules, Shell
 from llmproc_nb.drivers.sandbox.family import Family
 from llmproc_nb.drivers.sandbox.files import program_files, with_readable
 from llmproc_nb.drivers.sandbox.kernel import KernelDoor
+from llmproc_nb.drivers.sandbox.live import LiveShell
 from llmproc_nb.drivers.sandbox.pool import pool
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 
@@ -52,13 +53,7 @@ class Door:
         rules = await asyncio.to_thread(with_readable, self._rules, self._base_dir)
         files = await asyncio.to_thread(lambda: list(program_files(self._base_dir, rules.files)))
         async with self._lock:
-            if self._family is not None and self._family.why:
-                await self._family.close()
-                self._family = None
-            if self._family is None:
-                self._family, shell = await pool().take(rules)
-            else:
-                shell = await self._family.first()
+            shell = await self._first(rules)
         whole = False
         try:
             for name, path in files:
@@ -67,6 +62,20 @@ class Door:
         finally:
             if not whole:
                 await shell.close()
+        return shell
+
+    async def _first(self, rules: SandboxRules) -> LiveShell:
+        """A shell of the family, or of another one where its keeper is gone, or is just found to be."""
+        if self._family is not None and not self._family.why:
+            try:
+                return await self._family.first()
+            except ToolError:
+                if not self._family.lost:
+                    raise
+        if self._family is not None:
+            await self._family.close()
+            self._family = None
+        self._family, shell = await pool().take(rules)
         return shell
 
     async def close(self) -> None:

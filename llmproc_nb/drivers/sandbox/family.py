@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.sandbox.answers import Answers, Given
+from llmproc_nb.drivers.sandbox.folder import make as make_folder
 from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
@@ -49,6 +49,8 @@ class Family:
         self.frozen: set[Frozen] = set()
         self._free: set[str] = set()
         self.why = ""
+        self.lost = False
+        """Whether the keeper went by itself."""
         self._names = itertools.count(1)
         self._answers: Answers[tuple[dict[str, Any], list[int]]] = Answers()
         self._ready = asyncio.Event()
@@ -66,7 +68,7 @@ class Family:
         await self._whole(self._begin(), lambda _: self._aside(self.close()))
 
     async def _begin(self) -> None:
-        folder = self._folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="llmproc-")
+        folder = self._folder = await asyncio.to_thread(make_folder)
         try:
             if self.rules.hosts:
                 self._proxy = Proxy(self.rules.hosts, f"{folder}/out", on_denied=self._denied)
@@ -93,6 +95,7 @@ class Family:
             tier=rules.tier,
             folder=folder,
             readable=rules.readable,
+            last=folder,
             memory_mb=rules.memory_mb,
             disk_mb=rules.disk_mb,
             cpu_s=rules.cpu_s,
@@ -344,7 +347,16 @@ class Family:
 
     def _cut(self, why: str) -> None:
         words = "" if self.root else ZYGOTE.last_words()[-500:]
+        self.lost = True
         self._over(words or f"the keeper of the family is gone: {why}")
+        if self._process is not None:
+            self._aside(self._leave(self._process))
+
+    async def _leave(self, process: Process) -> None:
+        """Remove what is left where nobody else may be there to do it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.dead.wait(), END_S)
+        await asyncio.to_thread(remove, self._folder)
 
     def _over(self, why: str) -> None:
         self.why = self.why or why

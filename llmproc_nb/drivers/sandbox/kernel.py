@@ -357,6 +357,8 @@ class KernelShell:
     async def get(self, name: str) -> bytes | Any:
         """A variable."""
         kind, data = await self._ask(bycode.GET, name=name)
+        if kind == "unfit":
+            raise ToolError(data[:2000], place="sandbox")
         return bycode.bytes_of(data) if kind == "frame" else _plain(name, data)
 
     async def look(self) -> Look:

@@ -12,6 +12,7 @@ import msgspec
 
 from llmproc_nb.core.sandbox import Output, OutputReader
 from llmproc_nb.drivers.sandbox.said import Shown, read_bundle, read_error
+from llmproc_nb.inside.bundle import with_note
 
 MOST_OUTPUTS = 10_000
 MOST_CAME = 4
@@ -143,8 +144,9 @@ def _error(body: bytes) -> Output:
 
 def _bundle(body: bytes) -> dict[str, object]:
     """The bundle, without what would run in a notebook, and text where text must be. Raises ValueError."""
-    bundle = {mime: value for mime, value in read_bundle(body).items() if mime.lower() not in _RUNS and "widget-view" not in mime.lower()}
+    came = read_bundle(body)
+    bundle = {mime: value for mime, value in came.items() if mime.lower() not in _RUNS and "widget-view" not in mime.lower()}
     for mime, value in bundle.items():
         if not isinstance(value, str) and not mime.endswith("json"):
             raise ValueError(f"{mime[:50]} is no text")
-    return bundle
+    return with_note(bundle, set(came) - set(bundle))

@@ -94,16 +94,20 @@ class Pool:
 async def _made(rules: SandboxRules) -> tuple[Family, LiveShell]:
     family = Family(rules)
     try:
-        await family.begin()
+        return family, await _first(family)
     except ToolError:
-        if family.root:  # it was refused, or failed by itself
+        if not family.lost:  # it was refused, or failed by itself
             raise
         family = Family(rules)  # the zygote was just ending: there is another one now
-        await family.begin()
+        return family, await _first(family)
+
+
+async def _first(family: Family) -> LiveShell:
     shell = None
     try:
+        await family.begin()
         shell = await family.first()
-        return family, shell
+        return shell
     finally:
         if shell is None:
             await family.close()

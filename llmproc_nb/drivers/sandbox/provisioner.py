@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Int, List, Unicode
 
 from llmproc_nb.core.errors import PersonError
+from llmproc_nb.drivers.sandbox import folder
 from llmproc_nb.drivers.sandbox.files import too_much
+from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.rules import Rules, environment
 
 LONGEST = 70
@@ -44,6 +48,7 @@ class SandboxProvisioner(LocalProvisioner):
     env = Dict(config=True, help="Variables besides the allow-list.")
 
     _folder = ""
+    _remove: Callable[[], Any]
     _proxy: subprocess.Popen[str] | None = None
 
     @property
@@ -61,6 +66,7 @@ class SandboxProvisioner(LocalProvisioner):
         rules = Rules(
             tier=self.tier,
             folder=self._new_folder("f"),
+            last=self._folder,
             readable=(*self.readable, *([resources] if any(resources in word for word in made["cmd"]) else [])),
             sockets=self._sockets,
             memory_mb=self.memory_mb,
@@ -106,15 +112,20 @@ class SandboxProvisioner(LocalProvisioner):
             self._proxy.communicate()
             self._proxy = None
         if self._folder and not restart:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove()
+            if self.parent.connection_file.startswith(self._folder):
+                self.parent.connection_file = ""  # a kernel that is started again has another
             self._folder = ""
 
     def _make_folder(self) -> None:
         """The place where client and kernel meet. After a restart the same, since clients know it, but with nothing left in it."""
         if not self._folder:
             base = tempfile.gettempdir() if len(tempfile.gettempdir()) < LONGEST else "/tmp"
-            self._folder = tempfile.mkdtemp(prefix="llmproc-", dir=base)
+            self._folder = folder.make(base)
             os.chmod(self._folder, 0o711)  # started by root, the kernel is another user
+            self._remove = weakref.finalize(self, _remove, self._folder, os.getpid())  # whoever started it may end without a word
+            if not self.parent.connection_file:
+                self.parent.connection_file = os.path.join(self._folder, CONNECTION)
         self._new_folder("s")
         self.parent.transport, self.parent.ip = "ipc", os.path.join(self._sockets, "k")
 
@@ -145,3 +156,9 @@ class SandboxProvisioner(LocalProvisioner):
         path = os.path.join(self._sockets, CONNECTION)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as copy:
             json.dump({**info, "ip": os.path.join(rules.sockets_inside, "k")}, copy)
+
+
+def _remove(folder: str, owner: int) -> None:
+    """Remove a folder at the end of the process that made it; a fork of it ends without a matter of its own."""
+    if os.getpid() == owner:
+        remove(folder)

@@ -1,0 +1,150 @@
+"""Folders among the temporary files: none is left, however whoever made it ended, and nobody else's is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from sandboxes import linux_only, opened, ran, said, tiers
+
+from llmproc_nb.drivers.sandbox import folder
+
+pytestmark = linux_only
+
+PLAIN = """
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+specs = KernelSpecManager(kernel_dirs=[{kernels!r}], ensure_native_kernel=False)
+made = KernelManager(kernel_name="llmproc-sandbox", kernel_spec_manager=specs)
+made.start_kernel()
+"""
+NAMED = """
+import asyncio, sys
+sys.path.insert(0, {tests!r})
+from sandboxes import rules
+from llmproc_nb.drivers.sandbox import make
+from pathlib import Path
+import os
+async def main():
+    shell = await make(rules(kernel="python3"), base_dir=Path("."), environ=os.environ).start()
+    assert (await shell.run("1", timeout_s=20)).status == "ok"
+asyncio.run(main())
+"""
+NATIVE = NAMED.replace('kernel="python3"', "")
+ENDS = {
+    "by itself": "",
+    "by SIGTERM": "os.kill(os.getpid(), 15)",
+    "by an error": "raise SystemExit(3)",
+    "by SIGKILL": "os.kill(os.getpid(), 9)",
+}
+
+
+def waited_for(path: Path, wanted: list[str], timeout_s: float = 12.0) -> list[str]:
+    """What is in a folder when it has what is wanted, or after so long."""
+    last = time.monotonic() + timeout_s
+    while (found := sorted(os.listdir(path))) != wanted and time.monotonic() < last:
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("kind", [PLAIN, NAMED, NATIVE], ids=["a kernelspec", "a named kernel", "the native one"])
+def test_nothing_is_left_by_a_script_however_it_ends(kind: str, end: str, tmp_path: Path) -> None:
+    if "namespaces" not in tiers():
+        pytest.skip("this machine has no such tier")
+    code = kind.format(kernels=str(ROOT / "jupyter-config" / "kernels"), tests=str(ROOT / "tests"))
+    code += f"import os, tempfile\nprint(len(os.listdir(tempfile.gettempdir())), flush=True)\n{ENDS[end]}"
+    env = {**os.environ, "TMPDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
+    assert int(done.stdout.split()[-1]) > 0, done.stderr
+    assert [name for name in waited_for(tmp_path, []) if name != "runtime"] == []
+
+
+def of(path: Path, pid: int, began: str, pids: str | None = None) -> Path:
+    made = path / f"llmproc-{pid}{began}"
+    (made / "deep").mkdir(parents=True)
+    (made / "owner").write_text(json.dumps([pid, began, folder._pids() if pids is None else pids]))
+    return made
+
+
+def test_the_next_who_makes_a_folder_removes_those_of_the_dead_and_no_others(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = folder.started(os.getpid())
+    dead = [of(tmp_path, gone.pid, "1"), of(tmp_path, os.getpid(), mine + "1")]
+    kept = [of(tmp_path, os.getpid(), mine), of(tmp_path, gone.pid, "2", "of another machine"), of(tmp_path, gone.pid, "")]
+    (tmp_path / "llmproc-silent").mkdir()
+    (tmp_path / "llmproc-odd").mkdir()
+    (tmp_path / "llmproc-odd" / "owner").write_text("[1")
+    (tmp_path / "llmproc-link").symlink_to(tmp_path / "other")
+    os.mkfifo(tmp_path / "llmproc-silent" / "owner")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "owner").write_text((dead[0] / "owner").read_text())
+    made = Path(folder.make(str(tmp_path)))
+    assert [path for path in dead if path.exists()] == [] and all(path.exists() for path in (*kept, made, other))
+    assert {"llmproc-silent", "llmproc-odd", "llmproc-link"} < set(os.listdir(tmp_path))
+
+
+def test_a_folder_whose_owner_and_keeper_were_killed_goes_at_the_next_start(tmp_path: Path) -> None:
+    code = "import os, signal\nfrom llmproc_nb.drivers.sandbox import folder\nprint(folder.make())\nos.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-uc", code], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    assert len(os.listdir(tmp_path)) == 1
+    made = folder.make(str(tmp_path))
+    assert os.listdir(tmp_path) == [os.path.basename(made)]
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("whom", ["the zygote", "what waits for the keeper", "both"])
+def test_when_the_zygote_or_what_it_started_is_killed_another_family_is_started(whom: str, tmp_path: Path, monkeypatch) -> None:
+    from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def look() -> None:
+        async with opened() as door:
+            shell = await door.start()
+            family, zygote = shell._family, ZYGOTE.pid
+            await asyncio.sleep(1)
+            for pid in {"the zygote": [zygote], "both": [*children(zygote), zygote]}.get(whom, [family.root]):
+                os.kill(pid, signal.SIGKILL)
+            again = await door.start()  # before anything was heard of it
+            assert await said(again, "1") == "1" and again._family is not family
+            assert (await ran(shell, "1")).status == "died"
+            last = time.monotonic() + 5
+            while os.path.exists(family._folder) and time.monotonic() < last:
+                await asyncio.sleep(0.05)
+            assert not os.path.exists(family._folder)
+
+    asyncio.run(look())
+    assert waited_for(tmp_path, []) == []
+
+
+def test_a_zygote_that_is_killed_while_a_family_is_made_costs_nobody_a_session() -> None:
+    from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
+
+    async def look() -> None:
+        async with opened() as door:
+            await door.start()
+        for delay_s in (0.0, 0.01, 0.05, 0.1):
+            async with opened() as door:
+                starting = asyncio.ensure_future(door.start())
+                await asyncio.sleep(delay_s)
+                os.kill(ZYGOTE.pid, signal.SIGKILL)
+                shell = await starting
+                status = (await ran(shell, "1")).status
+                assert status == "ok" or await said(await door.start(), "1") == "1"
+
+    asyncio.run(look())

@@ -86,7 +86,7 @@ class PlainCheckpoint:
         self.closed = False
         shell.door.kept.append(self)
 
-    async def wake(self, *, anew: bool = False) -> PlainShell:
+    async def wake(self, *, owner: str = "") -> PlainShell:
         if self.closed:
             raise ToolError("the copy is gone")
         self.door.woken += 1

@@ -123,7 +123,7 @@ def test_a_copy_that_cannot_be_woken_is_given_back() -> None:
     said(scout, "run: x = 2")
     first = door(scout).kept[0]
 
-    async def wake(*, anew: bool = False) -> PlainShell:
+    async def wake(*, owner: str = "") -> PlainShell:
         raise ToolError("the folders have no room")
 
     first.wake = wake  # type: ignore[method-assign]

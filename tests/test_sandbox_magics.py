@@ -121,6 +121,18 @@ def test_children_do_not_draw_alike_and_a_place_gone_back_to_does(kernel):
     ok(kernel.run("%kill dice d1 d2"))
 
 
+def test_seeded_children_draw_otherwise_but_the_same_each_time(kernel):
+    drawn = []
+    for _ in range(2):
+        ok(kernel.run("%%agent seeded -p coder\nimport random, numpy as np; random.seed(1); np.random.seed(1)"))
+        ok(kernel.run("%fork seeded s1 s2"))
+        drawn.append([ok(kernel.run(f"%%sandbox {name}\nrandom.random(), np.random.rand()")).data()[0] for name in ("s1", "s2")])
+        ok(kernel.run("%kill seeded s1 s2"))
+        ok(kernel.run("names = scout.machine._lineages"))  # as in a kernel that begins anew
+        ok(kernel.run("for name in [name for name in names if 'seeded' in name]: del names[name]"))
+    assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
+
+
 def test_a_progress_bar_stays_one_line_and_folders_can_be_changed(kernel):
     bar = ok(kernel.run("%%sandbox scout\nimport sys\nfor n in range(3): sys.stdout.write(f'\\r{n}%'); sys.stdout.flush()"))
     assert bar.printed == "\r0%\r1%\r2%"

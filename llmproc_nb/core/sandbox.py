@@ -200,10 +200,11 @@ class Checkpoint(Protocol):
         """The memory that is its alone, as last measured."""
         ...
 
-    async def wake(self, *, anew: bool = False) -> Shell:
+    async def wake(self, *, owner: str = "") -> Shell:
         """A live session that goes on from here, with a working folder of its own. Raises ToolError where the copy is gone.
 
-        `anew`: it is for another process, so that `random` and NumPy's global generator begin anew: children shall not draw alike.
+        `owner` names another process that it is for: `random` and NumPy's global generator go on in a way of its own, which follows from
+        their states. So children do not draw alike, and each draws the same again where they were seeded.
         """
         ...
 

@@ -108,7 +108,7 @@ class Waking:
             checkpoint = await self._checkpoint(one)
             if checkpoint is not None:
                 with suppress(ToolError):  # a copy may be gone: killed by its own code, or for want of memory
-                    shell = await checkpoint.wake(anew=one.pid != self.process.pid)
+                    shell = await checkpoint.wake(owner=self.process.lineage if one.pid != self.process.pid else "")
                     self.family.used(one)
                     break
                 if self.family.checkpoints.get(one.seq) is checkpoint:

@@ -6,6 +6,7 @@ What a fork cannot take along is said: other threads, subprocesses, sockets and 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -65,18 +66,22 @@ def freeze(state: State, fd: int, chance: Any) -> None:
             signal.signal(signal.SIGCHLD, before)
             waiting.close()
             go_on(state, header, fds, files, folder)
-            _renew_chance() if header["anew"] else random.setstate(chance)
+            random.setstate(chance)
+            if header["owner"]:
+                _part_chance(header["owner"])
             state.ready()
             return
         children.add(pid)
         channel.close_all(fds)
 
 
-def _renew_chance() -> None:
-    """Let the global generators begin anew, as those of a process that was not forked."""
-    random.seed()
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
+def _part_chance(owner: str) -> None:
+    """Let the global generators go on in a way of the owner's own: forks do not draw alike, but each draws the same from the same seed."""
+    made, numpy = hashlib.sha512(f"{owner}{random.getstate()}".encode()), sys.modules.get("numpy")
+    if numpy is not None:
+        made.update(numpy.random.get_state()[1].tobytes())
+        numpy.random.seed(numpy.frombuffer(made.digest(), dtype="uint32"))
+    random.seed(made.digest())
 
 
 def _tell_ends(state: State, children: set[int]) -> None:

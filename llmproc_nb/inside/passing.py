@@ -294,14 +294,19 @@ def _plain(name: str, value: Any, depth: int = DEEPEST) -> Any:
         return value
     if kind is float:
         if not math.isfinite(value):
-            raise Unfit(f"{name} is {value}, which plain data has no word for", "None can pass, or an array or a column of it")
+            raise Unfit(
+                f"{name} is {value}, which would not arrive as it is: plain data has no word for it",
+                "None can pass, or an array or a column of it",
+            )
         return value
     if kind is list:
         return [_plain(f"{name}[{at}]", item, depth - 1) for at, item in enumerate(value)]
     if kind is dict:
         for key in value:
             if type(key) is not str:
-                raise Unfit(f"{name} has a key that is no text: {kind_of(key)}", "keys of texts can pass, as of str()")
+                raise Unfit(
+                    f"{name} would not arrive as it is: a key of it is no text but a {kind_of(key)}", "keys of texts can pass, as of str()"
+                )
         return {_plain(f"a key of {name}", key): _plain(f"{name}[{key!r:.50}]", item, depth - 1) for key, item in value.items()}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in NUMBERED and value.dtype.itemsize <= 8:

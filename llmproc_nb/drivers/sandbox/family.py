@@ -115,9 +115,9 @@ class Family:
         """A frozen copy of a shell that runs no cell."""
         return await self._whole(self._keep(shell), lambda frozen: frozen.end())
 
-    async def wake(self, frozen: Frozen, anew: bool) -> LiveShell:
+    async def wake(self, frozen: Frozen, owner: str) -> LiveShell:
         """A live shell that goes on from a copy."""
-        shell = await self._whole(self._wake(frozen, anew), lambda shell: self._aside(shell.close()))
+        shell = await self._whole(self._wake(frozen, owner), lambda shell: self._aside(shell.close()))
         for one in tuple(self.shells):
             if one.area == frozen.origin.area and len(self.shells) > 1:  # whether it is the origin, or has come into its place
                 await one.part()
@@ -176,7 +176,7 @@ class Family:
         self._aside(self.measure(frozen))
         return frozen
 
-    async def _wake(self, frozen: Frozen, anew: bool) -> LiveShell:
+    async def _wake(self, frozen: Frozen, owner: str) -> LiveShell:
         """In the area of the session that it was kept of, where that is over: only so many can be taken one out of the other."""
         async with self._lock:
             again = frozen.origin.area in self._free
@@ -187,7 +187,7 @@ class Family:
                 answer, mounts = await self.ask({"op": "area", "name": shell.area, "source": frozen.snapshot, "again": again})
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
-                await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "anew": anew}, (*shell.fds, *mounts))
+                await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "owner": owner}, (*shell.fds, *mounts))
                 await self._greeted(shell, frozen)
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error

@@ -50,11 +50,11 @@ class Frozen:
         except (TimeoutError, OSError) as error:
             raise ToolError(f"the state cannot be kept: {str(error) or 'the copy does not answer'}", place="sandbox") from error
 
-    async def wake(self, *, anew: bool = False) -> Shell:
+    async def wake(self, *, owner: str = "") -> Shell:
         """A live session that goes on from here."""
         if self.why:
             raise ToolError(f"the copy cannot be woken: {self.why}", place="sandbox")
-        return await self._family.wake(self, anew)
+        return await self._family.wake(self, owner)
 
     async def wake_as(self, header: dict[str, Any], fds: tuple[int, ...]) -> None:
         """Tell the copy to fork a live shell that has these descriptors."""

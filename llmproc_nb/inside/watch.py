@@ -59,7 +59,7 @@ class Watch:
         self._cpu: dict[int, float] = {}
         self._spent: dict[int, float] = {}
         self._times: dict[int, int] = {}
-        self._begun: tuple[Memory, Memory] | None = None
+        self._begun = Memory(0.0, 0.0, 0.0), _machine()  # now: what a first cell takes may be there before the first look
 
     @property
     def known(self) -> set[int]:
@@ -115,7 +115,7 @@ class Watch:
         has, machine = {pid: _memory(pid) for pid in seen}, _machine()
         own = self._more({pid: one.certain.own for pid, one in has.items()}, seen)
         certain = Memory(sum(own.values()), min(sum(one.certain.shared for one in has.values()), machine.shared), 0.0)
-        if self._begun is None or not any(groups.values()):
+        if not any(groups.values()):
             self._begun = (certain, machine)
         live = {one for pid, started in groups.items() for one in ({pid} & set(self.running) | started) if one in has}
         possible = Memory(*(sum(has[pid].possible[kind] for pid in live) for kind in range(3)))

@@ -411,7 +411,7 @@ TAKES = {"shared and left": "hidden", "written anew": "anew", "in sockets": "soc
 
 def kernel_mb() -> float:
     """What the kernel has and could not give back."""
-    lines = (line.split() for line in open("/proc/meminfo"))
+    lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
     found = {line[0].rstrip(":"): int(line[1]) / 1000 for line in lines}
     given = ("MemFree", "Buffers", "Cached", "SwapCached", "SReclaimable", "AnonPages")
     return found["MemTotal"] - sum(found[name] for name in given)

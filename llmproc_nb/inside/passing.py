@@ -269,7 +269,7 @@ def _blamed(value: Any, name: str, error: Exception) -> Unfit:
     for at, kind in enumerate(frame.dtypes):
         try:
             restored(pyarrow.Table.from_pandas(frame.iloc[:, [at]]))
-        except Exception as why:
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, RecursionError, AttributeError, KeyError) as why:
             label, kinds = frame.columns[at], f"{kind} of {kind.categories.dtype}" if hasattr(kind, "categories") else kind
             found = f"{name}'s column {label!r}, of the type {kinds}, cannot pass: {why}" if hasattr(value, "columns") else ""
             right = f"give it one simple type, as in df[{label!r}].astype(str)" if found else "give it one simple type, as in .astype(str)"

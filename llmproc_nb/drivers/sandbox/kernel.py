@@ -1,16 +1,14 @@
 """Sessions of any other kernelspec: confined by the provisioner, spoken to over jupyter_client. They cannot be copied.
 
-What goes in and out as variables and files goes by code, so for kernels of Python only. Not here: the native sandbox (door, live).
+Not here: variables and files (codequestions), the native sandbox (door, live).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import time
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,24 +16,20 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.errors import PersonError, ToolError
-from llmproc_nb.core.sandbox import Checkpoint, Look, OutputReader, Ran, SandboxRules, Shell
+from llmproc_nb.core.sandbox import Checkpoint, OutputReader, Ran, SandboxRules, Shell
 from llmproc_nb.core.tail import Tail
-from llmproc_nb.drivers.sandbox import bycode
-from llmproc_nb.drivers.sandbox.files import program_files, relative, with_readable
+from llmproc_nb.drivers.sandbox.codequestions import CodeQuestions
+from llmproc_nb.drivers.sandbox.files import program_files, with_readable
 from llmproc_nb.drivers.sandbox.messages import Failure, confined, find_spec, next_message, read_reply, read_status, take
 from llmproc_nb.drivers.sandbox.outputs import Outputs
-from llmproc_nb.drivers.sandbox.questions import MOST_DATA, MOST_PARTS
-from llmproc_nb.drivers.sandbox.said import read_data, read_look
 from llmproc_nb.drivers.sandbox.used import spent, used
 
 START_S = 60.0
 GRACE_S = 5.0
 FLOOD_GRACE_S = 20.0
 """A kernel that was stopped in a flood first sends what it has gathered."""
-ASK_S = 60.0
 BEAT_S = 0.2
 QUIET_S = 1.0
-MOST_ANSWER = 1 << 30
 AT_ONCE = 1 << 16
 DROPPED = "aborted"
 SAID_CHARS = 300
@@ -75,15 +69,14 @@ class KernelDoor:
         self._shells.clear()
 
 
-class KernelShell:
+class KernelShell(CodeQuestions):
     """A kernel. It implements the door's Shell."""
 
     def __init__(self, rules: SandboxRules) -> None:
+        super().__init__()
         self._rules = rules
         self._kernel: Any = None
         self._client: Any = None
-        self._language = ""
-        self._lock = asyncio.Lock()
         self._halt: asyncio.Event | None = None
         self._resting: asyncio.Future[None] | None = None
         self._cuts: Any = None
@@ -344,56 +337,6 @@ class KernelShell:
         """None: a kernel cannot be copied."""
         return None
 
-    async def put(self, variables: Mapping[str, bytes | Any]) -> None:
-        """Set variables."""
-        for name, value in variables.items():
-            if not name.isidentifier():
-                raise ToolError(f"{name!r} is no name for a variable", place="sandbox")
-            if isinstance(value, bytes):
-                await self._ask(bycode.PUT_FRAME, name=name, data=base64.b64encode(value).decode())
-            else:
-                await self._ask(bycode.PUT, name=name, data=bycode.json_text(name, value))
-
-    async def get(self, name: str) -> bytes | Any:
-        """A variable."""
-        kind, data = await self._ask(bycode.GET, name=name)
-        if kind == "unfit":
-            raise ToolError(data[:2000], place="sandbox")
-        return bycode.bytes_of(data) if kind == "frame" else _plain(name, data)
-
-    async def look(self) -> Look:
-        """What there is."""
-        try:
-            return read_look((await self._ask(bycode.LOOK))[1].encode())
-        except (ValueError, RecursionError) as error:
-            raise ToolError("the kernel gave something that is no list of what it has", place="sandbox") from error
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Write a file."""
-        await self._ask(bycode.WRITE, name=relative(path), data=base64.b64encode(data).decode())
-
-    async def read_file(self, path: str) -> bytes:
-        """Read a file."""
-        return bycode.bytes_of((await self._ask(bycode.READ, name=relative(path)))[1])
-
-    async def _ask(self, source: str, **given: str) -> tuple[str, str]:
-        """Have some code run that shows an answer, in pieces: its kind and its data. Raises ToolError."""
-        if self._language != "python":
-            found = f"variables and files cannot go in or out of a kernel of {self._language or 'this language'}"
-            raise ToolError(found, place="sandbox", right="a kernel of Python can do it")
-        async with self._lock:
-            outputs = Outputs(MOST_ANSWER, None)
-            ran = await self._run(bycode.call(source, given), ASK_S, outputs, silent=True)
-        errors = [output for output in ran.outputs if output.kind == "error"]
-        if ran.status != "ok" or errors:
-            found = f"{errors[0].name}: {errors[0].text}" if errors else " ".join(ran.notes) or ran.status
-            raise ToolError(found, place="sandbox")
-        pieces = [output.data[bycode.MIME] for output in ran.outputs if bycode.MIME in output.data]
-        try:
-            return str(pieces[0]["kind"]) if pieces else "", "".join(piece["data"] for piece in pieces)
-        except (TypeError, KeyError) as error:
-            raise ToolError("the kernel gave something that is no answer", place="sandbox") from error
-
     async def close(self) -> None:
         """End the kernel."""
         self.why = self.why or "it was closed"
@@ -408,10 +351,3 @@ class KernelShell:
             client.stop_channels()
         if kernel is not None and kernel.has_kernel:
             await kernel.shutdown_kernel(now=True)
-
-
-def _plain(name: str, data: str) -> Any:
-    try:
-        return read_data(data.encode(), MOST_DATA, MOST_PARTS)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(f"the kernel gave for {name} what cannot be taken: {error}", place="sandbox") from error

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import sys
+import warnings
 from typing import Any
 
 KEY = b"llmproc"
@@ -268,7 +269,8 @@ def _blamed(value: Any, name: str, error: Exception) -> Unfit:
     said = str(error)
     for at, kind in enumerate(frame.dtypes):
         try:
-            restored(pyarrow.Table.from_pandas(frame.iloc[:, [at]]))
+            with warnings.catch_warnings(action="ignore"):  # what is wrong is said here
+                restored(pyarrow.Table.from_pandas(frame.iloc[:, [at]]))
         except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, RecursionError, AttributeError, KeyError) as why:
             label, kinds = frame.columns[at], f"{kind} of {kind.categories.dtype}" if hasattr(kind, "categories") else kind
             found = f"{name}'s column {label!r}, of the type {kinds}, cannot pass: {why}" if hasattr(value, "columns") else ""

@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -139,33 +140,40 @@ BODIES = {b"/v1/messages": anthropic_body, b"/v1/chat/completions": chat_body, b
 
 
 def serve(listening: socket.socket) -> None:
-    """Answer requests on kept-alive connections until killed."""
-    import asyncio
-
+    """Answer requests on kept-alive connections until killed: a thread and a buffer for each, so that reading a long body takes no time."""
     made = {(path, tool): body(tool=tool) for path, body in BODIES.items() for tool in (False, True)}
+    while True:
+        connection, _ = listening.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_answer, args=(connection, made), daemon=True).start()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+def _answer(connection: socket.socket, made: dict[tuple[bytes, bool], bytes]) -> None:
+    buffer = bytearray(1 << 26)
+    try:
         while True:
-            head = await reader.readuntil(b"\r\n\r\n")
+            got, ends = 0, -1
+            while ends < 0:
+                got += _more(connection, buffer, got)
+                ends = buffer.find(b"\r\n\r\n", 0, got)
+            head, head_end = bytes(buffer[:ends]), ends + 4
             length = int(next((line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b"0"))
-            asked = await reader.readexactly(length)
-            tool = asked.rfind(QUESTION.encode()) > asked.rfind(RESULT.encode())
-            path = head.split(b" ")[1].partition(b"?")[0]
-            body = made[path, tool]
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-            await writer.drain()
+            while got < head_end + length:
+                got += _more(connection, buffer, got)
+            tool = buffer.rfind(QUESTION.encode(), head_end, got) > buffer.rfind(RESULT.encode(), head_end, got)
+            body = made[head.split(b" ")[1].partition(b"?")[0], tool]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    except OSError:
+        connection.close()
 
-    async def quiet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handle(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
 
-    async def main() -> None:
-        server = await asyncio.start_server(quiet, sock=listening, limit=1 << 26)
-        await server.serve_forever()
-
-    asyncio.run(main())
+def _more(connection: socket.socket, buffer: bytearray, got: int) -> int:
+    """Read what there is behind what was read."""
+    with memoryview(buffer) as view:
+        count = connection.recv_into(view[got:])
+    if not count:
+        raise ConnectionResetError
+    return count
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import PersonError
 from llmproc_nb.core.label import label
+from llmproc_nb.core.message import calls_tools
 from llmproc_nb.core.visible import one_line
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def node_at(process: Standing, address: Address) -> Node:
 
 def whole(process: Standing, node: Node) -> Node:
     """The node itself, or, of a reply with tool calls, the answers to them: where they are missing no request could go out."""
-    if not node.message.tool_calls:
+    if not calls_tools(node.message):
         return node
     answers = [child for child in process.machine.dialog.children(node) if child.message.role == "tool"]
     on_path = [child for child in answers if child.depth < len(process.path) and process.path[child.depth] is child]

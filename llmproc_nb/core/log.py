@@ -44,8 +44,9 @@ class Log:
         self.events.append(event)  # type: ignore[arg-type]
         if self.store is not None:
             self.store.write(event)  # type: ignore[arg-type]
-        for reader in tuple(self._readers):
-            self._tell(reader, event)  # type: ignore[arg-type]
+        if self._readers:
+            for reader in tuple(self._readers):
+                self._tell(reader, event)  # type: ignore[arg-type]
         return event
 
     @property

@@ -26,7 +26,7 @@ from llmproc_nb.core.event import Called, CodeRan, Replied, Stopped
 from llmproc_nb.core.fan import Fan
 from llmproc_nb.core.gate import take_step
 from llmproc_nb.core.log import EventReader
-from llmproc_nb.core.message import Message, ToolCall, clean, user
+from llmproc_nb.core.message import Message, ToolCall, calls_tools, clean, user
 from llmproc_nb.core.paging import log_fds, open_references, paged_input
 from llmproc_nb.core.provider import Config, DeltaReader, Reply, Request
 from llmproc_nb.core.reading import PERSON
@@ -150,7 +150,7 @@ class Run(Told):
     def _tidy(self, *, failed: bool) -> None:
         """Leave a legal path: answer calls that are open; take back a question that got no answer at all."""
         head = self.process.head
-        if head.message.tool_calls:
+        if calls_tools(head.message):
             self._answer(*refuse_all(self, head, NOT_RUN))
         elif failed and all(node.message.role == "user" for node in (*self.earlier, *self.nodes)):
             self.process.move(self.before, "failed", call=self.number, cell=self.cell)
@@ -185,7 +185,7 @@ class Run(Told):
                 share.give_back()
             if deadline.expired():  # the tools took the time: each has its answer
                 return "max_seconds"
-            if calls and self.process.head.message.tool_calls:
+            if calls and calls_tools(self.process.head.message):
                 self._answer(*refuse_all(self, self.process.head, CUT_OFF))
                 return reply.stop
             if not calls and reply.stop != "pause_turn" and not self.process.inbox:
@@ -370,7 +370,7 @@ class Run(Told):
 
 def _with_unique_ids(message: Message, used: Set[str]) -> Message:
     """The message with no tool call id that is used already: an API refuses a dialog in which two calls share one."""
-    if not message.tool_calls:
+    if not calls_tools(message):
         return message
     parts, new = [], set[str]()
     for part in message.parts:

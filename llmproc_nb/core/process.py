@@ -24,7 +24,7 @@ from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.link import linked_program, spawned
 from llmproc_nb.core.log import EventReader
 from llmproc_nb.core.loop import OnMain, Run
-from llmproc_nb.core.message import AnyPart, Message, clean
+from llmproc_nb.core.message import AnyPart, Message, calls_tools, clean
 from llmproc_nb.core.provider import Config, DeltaReader, Provider, Request, Settings
 from llmproc_nb.core.said import check_callbacks, count_of, message_of
 from llmproc_nb.core.sandboxed import Sandbox, end_sandbox
@@ -232,7 +232,7 @@ class Process(Standing):
     def _branch_at(self, at: Address | None, first_k: int | None, last_n: int | None) -> Node:
         """The node that a child stands on: a legal place, and the end of a shorter branch where one is asked for."""
         node = self.head if at is None else node_at(self, at)
-        if node.message.role == "assistant" and node.message.tool_calls:
+        if calls_tools(node.message):
             node = whole(self, node)
         return node if first_k is None and last_n is None else shortened(self, node, first_k, last_n)
 

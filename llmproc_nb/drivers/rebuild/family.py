@@ -29,7 +29,7 @@ from llmproc_nb.core.event import (
 )
 from llmproc_nb.core.longtext import LongText
 from llmproc_nb.core.machine import Machine
-from llmproc_nb.core.message import Message
+from llmproc_nb.core.message import Message, calls_tools
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.record import Past, program_of, said, steps
@@ -141,7 +141,7 @@ class Family:
     def _stand(self, process: Process, node: Node, number: int | None, event: AnyEvent) -> None:
         """Let a process stand on a node it had gone on to, under the number it had."""
         began = process.first
-        if began.message.tool_calls and process.head is began and node.parent is began:
+        if calls_tools(began.message) and process.head is began and node.parent is began:
             process.first, process.by_model = node, True  # a fork that its model made begins with the answers to the reply it was made in
         process.labels.skip_to(number or 0)
         process.head, number = node, process.labels.add(node)

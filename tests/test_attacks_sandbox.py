@@ -373,7 +373,8 @@ async def test_memory_that_is_taken_between_the_cells_counts(shell: Any) -> None
 
 
 FORKS = """
-import mmap, os, socket, time
+import mmap, os, socket, time, warnings
+warnings.simplefilter("ignore")  # since Python 3.12 a fork of a process with threads is warned of, as a kernel is one
 def hidden(mb):
     whole = mmap.mmap(-1, mb << 20, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
     for at in range(0, mb << 20, 4096):

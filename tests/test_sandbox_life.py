@@ -17,6 +17,7 @@ from sandboxes import CLOSED, EVERY, in_shell, linux_only, only_with, opened, ra
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.drivers.sandbox.pool import Pool, pool
+from llmproc_nb.inside.zygote import HANG_UPS
 
 pytestmark = linux_only
 SIGNALS = [number for number in signal.Signals if number not in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)]
@@ -146,7 +147,12 @@ def test_a_session_that_ends_itself_by_any_signal_is_noticed_at_once(tier):
                     assert done.status == "died" and f"it was ended by {number.name}" in done.notes[0], (number, done)
                 await shell.close()
 
-    asyncio.run(look())
+    before = [signal.signal(number, signal.SIG_IGN) for number in HANG_UPS]  # as of a host that nohup started
+    try:
+        asyncio.run(look())
+    finally:
+        for number, handler in zip(HANG_UPS, before, strict=True):
+            signal.signal(number, handler)
 
 
 @in_shell()

@@ -108,7 +108,7 @@ def _reaped() -> tuple[int, int] | None:
 def _become(mount: int | None, area: str, rules: Rules, command: list[str], tell: int, keeper: int) -> None:
     try:
         os.setsid()
-        for number in (*FORWARDED, signal.SIGPIPE):
+        for number in (*FORWARDED, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         confine.settle(mount, area, rules, forks=False)
         linux.prctl(linux.PDEATHSIG, signal.SIGKILL)

@@ -21,12 +21,17 @@ from llmproc_nb.inside.rules import Refused
 from llmproc_nb.inside.rules import load as load_rules
 
 LAST_WAIT_S = 5.0
+HANG_UPS = (signal.SIGHUP, signal.SIGQUIT)
+"""A host that `nohup` or a script started ignores them, and so would all that it starts."""
+
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 
 
 def main(fd: int, host: int) -> None:
     """Serve requests for families until the other side closes, or the process of the host is gone: a fork of it may hold the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the notebook's terminal is no matter of ours
+    for number in HANG_UPS:
+        signal.signal(number, signal.SIG_DFL)
     control = socket.socket(fileno=os.dup(fd))  # a low number: the host's may be one that select cannot wait for
     os.close(fd)
     wake, waker = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import count
 
 import pytest
 from machines import events, roles, scripted
@@ -76,10 +77,8 @@ def test_an_address_that_leads_nowhere_says_what_there_is(address, said):
 
 def test_an_id_of_too_few_characters_names_those_it_may_be():
     scout = three_turns()
-    begins, number = scout.head.id[:4], 0
-    while len([node for node in scout.machine.dialog if node.id.startswith(begins)]) < 2:
-        scout.graft(user(f"other {number}"), scout.head)
-        number += 1
+    begins = scout.head.id[:4]
+    next(number for number in count() if scout.graft(user(f"other {number}"), scout.head).id.startswith(begins))
     with pytest.raises(PersonError, match=f"2 nodes start with '{begins}'; one of them is meant: {scout.head.id[:12]} .assistant: three"):
         scout.goto(begins)
     assert scout.at(scout.head.id[:12]) is scout.head

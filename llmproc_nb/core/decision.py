@@ -112,7 +112,7 @@ async def decide(run: Run, node: Node, position: int, tool: Tool, arguments: dic
 
 def recorded(run: Run, node: Node, position: int) -> Decision | None:
     """What was decided when this call was recorded."""
-    event = run.machine.recorded_decision(node.id, position, run.process.lineage)
+    event = run.machine.recorded.decision(node.id, position, run.process.lineage)
     if event is None:
         return None
     arguments = None if event.arguments is None else json.loads(event.arguments)

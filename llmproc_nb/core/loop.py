@@ -132,7 +132,7 @@ class Run(Told):
                 self.check_log()
                 reason, fault = ended, ""
             except asyncio.CancelledError:
-                timed_out = self.machine.recorded_end(self.process.lineage, self.process.head.id) == "max_seconds"
+                timed_out = self.machine.recorded.end(self.process.lineage, self.process.head.id) == "max_seconds"
                 reason, fault = "killed" if not self.process.alive else "max_seconds" if timed_out else "interrupted", ""
             except LlmprocError as error:
                 fault = error.for_cell()
@@ -161,13 +161,14 @@ class Run(Told):
             self._read_inbox()
             if self.left_s() == 0:
                 return "max_seconds"
-            recorded = self.machine.recorded if self.machine.recorded is not None and self.machine.recorded.mode == "replay" else None
-            stop = recorded.stop(self.process.lineage, self.process.head.id) if recorded is not None else None
+            recorded = self.machine.recorded
+            replays = recorded.mode == "replay"
+            stop = recorded.stop(self.process.lineage, self.process.head.id) if replays else None
             share = Share(self)
             try:
-                if stop is None and recorded is None:
+                if stop is None and not replays:
                     await share.take()
-                stop = stop or take_step(self.process, self.limits, iteration=step, seconds=self._used_s(), shared=recorded is None)
+                stop = stop or take_step(self.process, self.limits, iteration=step, seconds=self._used_s(), shared=not replays)
                 if stop is not None:
                     return stop
                 async with self.person.timeout(self.left_s()) as deadline:

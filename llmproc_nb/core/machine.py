@@ -15,12 +15,11 @@ from llmproc_nb.core.clock import Clock, SystemClock
 from llmproc_nb.core.dialog import Dialog, Node
 from llmproc_nb.core.doors import Drivers, Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError, meant
-from llmproc_nb.core.event import Appended, Decided, FdOpened, Offered, Opened, Replied, ServerRead, Started, Stopped, ToolRan, Warned
+from llmproc_nb.core.event import Appended, Opened, Replied, Started, Stopped, Warned
 from llmproc_nb.core.field import several
 from llmproc_nb.core.gate import admit, allowed, check, release
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.log import Log, Store
-from llmproc_nb.core.longtext import Numbers
 from llmproc_nb.core.owner import OwnerLoop
 from llmproc_nb.core.process import Loaded, Origin, Process
 from llmproc_nb.core.program import Program
@@ -30,6 +29,7 @@ from llmproc_nb.core.standing import Standing
 from llmproc_nb.core.state import Family
 from llmproc_nb.core.syscall import with_fds
 from llmproc_nb.core.tool import Access
+from llmproc_nb.core.unrecorded import Unrecorded
 from llmproc_nb.core.usage import Usage
 
 Mode: TypeAlias = Literal["live", "record", "replay", "auto"]
@@ -59,7 +59,8 @@ class Machine:
         self.owner = OwnerLoop()
         self.dialog = Dialog()
         self.log = Log(self.clock.now_ns, store)
-        self.recorded, self.approver = recorded, approver
+        self.recorded: Recorded = recorded if recorded is not None else Unrecorded()
+        self.approver = approver
         self.processes: dict[int, Process] = {}
         self.current_cell: Callable[[], str | None] = lambda: None
         self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
@@ -282,7 +283,7 @@ class Machine:
         with self.lock:
             if key not in self._providers:
                 real = self.drivers.provider(program)
-                self._providers[key] = self.recorded.provider(real) if self.recorded is not None else real
+                self._providers[key] = self.recorded.provider(real)
             return self._providers[key], self._limiters.setdefault(endpoint, Limiter(self.clock.monotonic))
 
     def find(self, name: str | int) -> Process:
@@ -325,41 +326,12 @@ class Machine:
             self._declared.add(config_id)
             return new
 
-    def recorded_tool(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
-        return self.recorded.tool(node_id, position, lineage) if self.recorded is not None else None
-
-    def recorded_cut(self, node_id: str, position: int, lineage: str) -> ToolRan | None:
-        """The answer to a system call that was cut short when this was recorded, where that is replayed."""
-        return self.recorded.cut(node_id, position, lineage) if self.recorded is not None else None
-
-    def recorded_end(self, lineage: str, node_id: str) -> str | None:
-        """How a call ended that was cut short there when this was recorded, where that is replayed."""
-        return self.recorded.end(lineage, node_id) if self.recorded is not None else None
-
-    def fd_numbers(self, lineage: str) -> Numbers | None:
-        """The numbers that fds of a process had when it was recorded."""
-        return self.recorded.fd_numbers(lineage) if self.recorded is not None else None
-
-    def recorded_fds(self, node_id: str, position: int, lineage: str) -> list[tuple[FdOpened, str]]:
-        return self.recorded.fds(node_id, position, lineage) if self.recorded is not None else []
-
-    def recorded_offer(self, lineage: str, call: int) -> Offered | None:
-        return self.recorded.offered(lineage, call) if self.recorded is not None and self.recorded.mode != "record" else None
-
-    def recorded_read(self, process: Process, server: str, name: str, arguments: Mapping[str, str] | None, dry: bool) -> ServerRead | None:
-        """What was read from a server where a process stands, as it was when this was recorded."""
-        return self.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry) if self.recorded is not None else None
-
-    def recorded_decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
-        return self.recorded.decision(node_id, position, lineage) if self.recorded is not None else None
-
     def price(self, model: str, process: Process, usage: Usage) -> float | None:
         return self.drivers.price(model, process.program.provider, usage, self.clock.now_ns())
 
     def window(self, model: str, process: Process) -> int | None:
         """How much a model can read, in tokens: as it was when this was recorded, else as it is known now."""
-        recorded = self.recorded.window(model) if self.recorded is not None else None
-        return recorded or self.drivers.window(model, process.program.provider)
+        return self.recorded.window(model) or self.drivers.window(model, process.program.provider)
 
     def close(self) -> None:
         """Stop what runs and give everything back."""

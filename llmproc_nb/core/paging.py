@@ -145,7 +145,7 @@ def log_fds(process: Standing, node: Node | None = None, position: int | None = 
 
 def open_recorded(process: Standing, node: Node, position: int) -> None:
     """Open again, under their numbers, the fds that a recorded tool call had opened."""
-    for opened, text in process.machine.recorded_fds(node.id, position, process.lineage):
+    for opened, text in process.machine.recorded.fds(node.id, position, process.lineage):
         if opened.number not in process.fds:  # numbers are those that the recorded result names
             fields = {"page_lines": opened.page_lines, "number": opened.number}
             fd = process.fds.open(text, opened.label, opened.page_chars, **fields)  # type: ignore[arg-type]

@@ -234,7 +234,7 @@ class Sandbox(Waking):
         After a cell that it did not know, which ran, the state is another one: then it has no answers any more.
         """
         recorded, here = self.process.machine.recorded, self._here()
-        if recorded is None or recorded.mode == "record" or (recorded.mode == "auto" and here is not None and not here.replayed):
+        if recorded.mode == "record" or (recorded.mode == "auto" and here is not None and not here.replayed):
             return None
         return recorded.code(self.process.lineage, self.process.head.id, code)
 
@@ -283,7 +283,7 @@ def recorded_ran(event: CodeRan) -> Ran:
 def warm(process: Process) -> None:
     """Have sandboxes got ready while the model still thinks, unless a recording answers."""
     recorded = process.machine.recorded
-    if recorded is None or recorded.mode == "record":
+    if recorded.mode == "record":
         with suppress(LlmprocError):  # the first cell says what is wrong, to whom it concerns
             process.sandbox.family.door.warm()
 
@@ -307,7 +307,7 @@ def note_recorded(run: Run, node: Node, position: int, code: str) -> None:
     """Write down a cell whose answer came from a recording: the state of what follows stands on it."""
     process, recorded = run.process, run.machine.recorded
     before = process.sandbox.family.cell_at(process, node, call=run.number)
-    event = recorded.code_at(process.lineage, node.id, position) if recorded is not None else None
+    event = recorded.code_at(process.lineage, node.id, position)
     told = {name: getattr(event, name) for name in Ran.__struct_fields__} if event is not None else {}
     with suppress(LogError):  # it is kept for later, and the call ends at its next step
         run.ran_code(node=node.id, position=position, code=code, after=before.seq if before is not None else None, replayed=True, **told)

@@ -149,7 +149,7 @@ class Servers:
     ) -> tuple[Message, ...]:
         """What is read from a server, or was read when this was recorded; written down either way."""
         process, machine, node = self._process, self._connection.machine, self._process.head.id
-        known = machine.recorded_read(process, server, name, arguments, dry)
+        known = machine.recorded.read(process.lineage, process.head.id, server, name, arguments, dry=dry)
         said: tuple[Message, ...] = cleaned(ask()) if known is None else known.said
         if dry:
             return said
@@ -173,10 +173,10 @@ def servers_for(machine: Machine, program: Program, name: str, parent: Process |
         return None
     if parent is not None and origin == "fork" and program.mcp == parent.program.mcp:
         return parent.loaded.servers
-    replays = machine.recorded is not None and machine.recorded.mode == "replay"
+    replays = machine.recorded.mode == "replay"
     servers = Connection(machine, tuple(program.mcp), None if replays else partial(machine.drivers.connect, program, machine, name))
     machine.servers.append(servers)
-    if not replays and machine.recorded_offer(machine.lineage(name, parent, peek=True), 0) is None:
+    if not replays and machine.recorded.offered(machine.lineage(name, parent, peek=True), 0) is None:
         if machine.owner.is_here():
             found = "a process with servers cannot be started on the owner loop"
             raise CallStateError(found, place=name, right="plain functions, and tools that are plain functions, can start it")
@@ -211,7 +211,7 @@ def renew_tools(process: Process) -> None:
         if servers.door.toolset is not process.offered:
             _take(process, servers.door.toolset)
         return
-    event = process.machine.recorded_offer(process.lineage, number)
+    event = process.machine.recorded.offered(process.lineage, number)
     if event is not None and event.tools != process.offered.specs:
         _take(process, _recorded(servers, event))
 
@@ -221,7 +221,7 @@ def first_tools(process: Process) -> None:
     servers = process.loaded.servers
     if servers is None:
         return
-    event = process.machine.recorded_offer(process.lineage, 0)
+    event = process.machine.recorded.offered(process.lineage, 0)
     if servers.door is not None:
         _take(process, servers.door.toolset)
     elif event is not None:

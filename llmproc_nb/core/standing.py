@@ -61,7 +61,7 @@ class Standing:
         self.labels: Labels = twin.labels.fork() if twin is not None else _labels(head)
         if twin is not None and twin._fds is not None:
             self._fds = twin._fds.fork()
-            self._fds.numbers = machine.fd_numbers(lineage)
+            self._fds.numbers = machine.recorded.fd_numbers(lineage)
 
     @property
     def fds(self) -> FdTable:
@@ -70,7 +70,7 @@ class Standing:
             with self.machine.lock:  # any thread may ask
                 if self._fds is None:
                     self._fds = _fds(self.machine, self.program)
-                    self._fds.numbers = self.machine.fd_numbers(self.lineage)
+                    self._fds.numbers = self.machine.recorded.fd_numbers(self.lineage)
         return self._fds
 
     @property

@@ -104,7 +104,7 @@ async def _one(run: Run, node: Node, position: int, call: ToolCall, gate: asynci
             deadline = asyncio.timeout(tool.timeout_s)
             async with deadline:
                 value = await _invoke(run, tool, ready.checked, place)
-            cut = run.machine.recorded_cut(node.id, position, run.process.lineage) if tool.kind == "syscall" else None
+            cut = run.machine.recorded.cut(node.id, position, run.process.lineage) if tool.kind == "syscall" else None
             if cut is not None:  # what it had begun has come as far again by now
                 open_recorded(run.process, node, position)
                 return _answer(
@@ -186,7 +186,7 @@ def _recorded(run: Run, node: Node, position: int, call: ToolCall) -> tuple[Tool
     known = run.tools.get(call.name)
     if known is not None and known.kind != "tool":
         return None
-    found = run.machine.recorded_tool(node.id, position, run.process.lineage)
+    found = run.machine.recorded.tool(node.id, position, run.process.lineage)
     if found is None:
         return None
     open_recorded(run.process, node, position)

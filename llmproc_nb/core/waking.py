@@ -87,7 +87,7 @@ class Waking:
 
     async def _ready(self, place: Place | None = None) -> tuple[Shell, CodeRan | None]:
         """The live session with the state that belongs here, and the cell that names the state."""
-        if self.process.machine.recorded is not None and self.process.machine.recorded.mode == "replay":
+        if self.process.machine.recorded.mode == "replay":
             raise ToolError(ABSENT, place=self.process.name, right="in mode auto, record or live it does")
         self.process.check_alive()
         owner, cell = self._owner(), self._here(place)

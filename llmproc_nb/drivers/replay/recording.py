@@ -152,6 +152,8 @@ class Recording:
 
     def offered(self, lineage: str, call: int) -> Offered | None:
         """The tools that the servers of a process offered when its call number `call` (from 0) began."""
+        if self.mode == "record":
+            return None
         return next((event for before, event in reversed(self._offered.get(lineage, [])) if before <= call), None)
 
     def read(

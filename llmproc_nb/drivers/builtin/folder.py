@@ -31,10 +31,8 @@ class Folder:
 
     def read(self, file_path: str) -> str | Image | Path:
         """The whole text of a file, its line ends as they are, or a picture; of a text too long to hold its path. Raises ToolError."""
-        path = self._inside(file_path)
-        name = path.name
-        if name.startswith(".env") and name not in _OPEN_ENV_NAMES:
-            raise ToolError(f"{file_path!r} holds keys and stays closed", right="ask the person for what is needed from it")
+        path = self.inside(file_path)
+        self.check_open(path, file_path)
         data = self._bytes(path, file_path)
         if picture := _picture(data):
             return picture
@@ -59,17 +57,17 @@ class Folder:
             with path.open("rb") as file:
                 return file.read(MAX_BYTES)
         except FileNotFoundError:
-            raise self._missing(path, asked, "file") from None
+            raise self.missing(path, asked, "file") from None
         except OSError as error:
             raise ToolError(f"{asked!r:.100} cannot be read ({error.strerror})", right="choose another file") from None
 
     def list(self, directory_path: str = ".", show_hidden: bool = False, detailed: bool = False) -> str:
         """What is in a folder, one entry a line, by name; folders end in `/`. Raises ToolError."""
-        path = self._inside(directory_path)
+        path = self.inside(directory_path)
         try:
             entries = sorted(path.iterdir(), key=lambda entry: entry.name)
         except FileNotFoundError:
-            raise self._missing(path, directory_path, "folder") from None
+            raise self.missing(path, directory_path, "folder") from None
         except NotADirectoryError:
             raise ToolError(f"{directory_path!r} is a file", right="use read_file to read it") from None
         except OSError as error:
@@ -81,24 +79,36 @@ class Folder:
             lines.append(f"({hidden} hidden; show_hidden=true lists them)")
         return "\n".join(lines) or "(the folder is empty)"
 
-    def _inside(self, asked: str) -> Path:
+    def inside(self, asked: str, done: str = "read") -> Path:
+        """What a path is in the end, in this folder; `done` is what would be done with it. Raises ToolError."""
         try:
             path = (self.root / asked).resolve()
         except (ValueError, RuntimeError, OSError):  # a NUL in it, links in a circle, a name too long
             raise ToolError(f"{asked!r:.100} cannot be a path", right="a path relative to the working folder is needed") from None
         if not path.is_relative_to(self.root):
-            right = "only what is in the working folder can be read"
+            right = f"only what is in the working folder can be {done}"
             raise ToolError(
                 f"{asked!r} lies outside of the working folder", right=right, step='Give a path relative to it, such as "data/a.csv".'
             )
         return path
 
-    def _missing(self, path: Path, asked: str, kind: str) -> ToolError:
+    def check_open(self, path: Path, asked: str) -> None:
+        """Raises ToolError for a file that holds keys."""
+        if is_closed(path.name):
+            raise ToolError(f"{asked!r} holds keys and stays closed", right="ask the person for what is needed from it")
+
+    def missing(self, path: Path, asked: str, kind: str) -> ToolError:
+        """That nothing is there, and what is."""
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = get_close_matches(path.name, names, n=1)
         where = path.parent.relative_to(self.root).as_posix() if path != self.root else "."
         right = f"there is {near[0]!r} in {where!r}" if near else f"list_dir shows what is in {where!r}" if names else ""
         return ToolError(f"there is no {kind} {asked!r}", right=right)
+
+
+def is_closed(name: str) -> bool:
+    """Whether a file of this name holds keys."""
+    return name.startswith(".env") and name not in _OPEN_ENV_NAMES
 
 
 def _picture(data: bytes) -> Image | None:

@@ -16,20 +16,21 @@ from llmproc_nb.drivers.text.stored import COPY_BYTES, StoredText
 
 
 def write_file(
-    text: LongText,
+    text: LongText | bytes,
     path: str | Path,
     *,
     mode: Literal["write", "append"] = "write",
     create: bool = True,
     exist_ok: bool = True,
     root: Path | None = None,
+    shown: str = "",
 ) -> int:
-    """The number of bytes written: exactly those the text came from. Missing folders are made.
+    """The number of bytes written: exactly those the text came from, or given as bytes. Missing folders are made.
 
     `create=False`: only a file that exists; `exist_ok=False`: only one that does not. A relative path begins at `root`, and where one is
-    given the file must lie in it. Raises ToolError.
+    given the file must lie in it. `shown` is what errors call the file. Raises ToolError.
     """
-    shown = str(path)[:200]
+    shown = (shown or str(path))[:200]
     try:
         target = _target(Path(path), root, shown)
         exists = _check(target, shown, create=create, exist_ok=exist_ok)
@@ -71,7 +72,7 @@ def _check(target: Path, shown: str, *, create: bool, exist_ok: bool) -> bool:
     return exists
 
 
-def _replace(text: LongText, target: Path, exists: bool) -> int:
+def _replace(text: LongText | bytes, target: Path, exists: bool) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{uuid.uuid4().hex}.draft")
     try:
@@ -85,7 +86,7 @@ def _replace(text: LongText, target: Path, exists: bool) -> int:
     return size
 
 
-def _append(text: LongText, target: Path, shown: str) -> int:
+def _append(text: LongText | bytes, target: Path, shown: str) -> int:
     status = target.stat()
     if isinstance(text, StoredText) and isinstance(text.source, Foreign) and text.source.file_id == (status.st_dev, status.st_ino):
         raise ToolError(f"the text is read from {shown!r} itself", right="it can be added to any other file")
@@ -97,7 +98,10 @@ def _append(text: LongText, target: Path, shown: str) -> int:
             raise
 
 
-def _bytes(text: LongText) -> Iterator[bytes]:
+def _bytes(text: LongText | bytes) -> Iterator[bytes]:
+    if isinstance(text, bytes):
+        yield text
+        return
     if isinstance(text, StoredText):
         yield from text.original()
         return

@@ -140,6 +140,11 @@ class Process(Standing):
         """Held while its model starts a child."""
         return asyncio.Lock()
 
+    @cached_property
+    def pasting(self) -> asyncio.Lock:
+        """Held while its model copies or pastes."""
+        return asyncio.Lock()
+
     # what a person does
 
     def run(

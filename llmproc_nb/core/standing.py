@@ -37,6 +37,8 @@ class Standing:
     """
 
     # what all begin with stands here: a thousand forks at once must stay cheap
+    clipboard = ""
+    """What its model copied last; a fork begins with that of its parent."""
     running: Run | None = None
     _left: tuple[Node, ...] = ()
     _ids: tuple[Node, set[str]] | None = None
@@ -59,6 +61,8 @@ class Standing:
         self.lineage = lineage
         self._path: tuple[Node, ...] = twin._path if twin is not None and twin.head is head else ()
         self.labels: Labels = twin.labels.fork() if twin is not None else _labels(head)
+        if twin is not None and twin.clipboard:
+            self.clipboard = twin.clipboard
         if twin is not None and twin._fds is not None:
             self._fds = twin._fds.fork()
             self._fds.numbers = machine.recorded.fd_numbers(lineage)

@@ -1,4 +1,4 @@
-"""calculator, read_file and list_dir: against Python itself, in a real folder, with what a model may send by mistake."""
+"""calculator, read_file and list_dir (and the forms of all): in a real folder, against Python, with what a model may send by mistake."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.message import Image
 from llmproc_nb.core.tool import Tool, result_parts
-from llmproc_nb.drivers.builtin import KNOWN_LATER, builtin_tools, calculator
+from llmproc_nb.drivers.builtin import builtin_tools, calculator
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -27,7 +27,7 @@ def tools(tmp_path: Path) -> dict[str, Tool]:
     (root / ".env").write_text("KEY=sk-1\n")
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "rooted").mkdir()
-    return builtin_tools(root)
+    return builtin_tools(root, lambda data, path, shown: path.write_bytes(data))
 
 
 def run(tool: Tool, **arguments: Any) -> Any:
@@ -45,18 +45,20 @@ def test_the_tools_their_parameters_and_their_access_are_those_of_llmproc(tools:
     found = {
         name: (
             tool.access,
-            tool.where,
             tool.spec.parameters["required"],
             {key: form.get("default") for key, form in tool.spec.parameters["properties"].items()},
         )
         for name, tool in tools.items()
     }
     assert found == {
-        "calculator": ("read", "worker", ["expression"], {"expression": None, "precision": 6}),
-        "read_file": ("read", "worker", ["file_path"], {"file_path": None}),
-        "list_dir": ("read", "worker", [], {"directory_path": ".", "show_hidden": False, "detailed": False}),
+        "calculator": ("read", ["expression"], {"expression": None, "precision": 6}),
+        "read_file": ("read", ["file_path"], {"file_path": None}),
+        "list_dir": ("read", [], {"directory_path": ".", "show_hidden": False, "detailed": False}),
+        "ast_grep": ("read", ["pattern"], {"pattern": None, "path": ".", "language": ""}),
+        "copy": ("write", ["file_path", "start", "end"], {"file_path": None, "start": None, "end": None}),
+        "paste": ("write", ["file_path"], {"file_path": None, "before": "", "after": ""}),
     }
-    assert not KNOWN_LATER & set(tools)
+    assert {tool.where for tool in tools.values()} == {"worker"}
 
 
 # ---- calculator

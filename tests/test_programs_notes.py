@@ -14,8 +14,8 @@ from machines import machine
 from paths import ROOT
 
 from llmproc_nb.core.errors import ProgramError
-from llmproc_nb.core.program import Note, Program, ToolWish
-from llmproc_nb.drivers import builtin, endpoints, files, table
+from llmproc_nb.core.program import Note, Program
+from llmproc_nb.drivers import endpoints, files, table
 from llmproc_nb.drivers.files import words
 
 MODEL = '[model]\nname = "m"\nprovider = "anthropic"\n'
@@ -298,24 +298,17 @@ def test_the_known_providers_are_those_of_the_tables() -> None:
     assert set(words.REFUSED_PROVIDERS) == set(endpoints.REFUSED)
 
 
-def test_the_known_tools_are_those_that_ship_and_those_of_later() -> None:
-    assert set(words.LATER_TOOLS) == builtin.KNOWN_LATER
-    assert set(words.TOOLS) - builtin.KNOWN_LATER <= set(table.tool_names())
+def test_the_known_tools_are_those_that_ship() -> None:
+    assert set(words.TOOLS) <= set(table.tool_names())
 
 
-@pytest.mark.parametrize(("key", "also"), [("builtin", []), ("enabled", [("superseded", "[tools] enabled")])])
-def test_a_tool_that_this_version_does_not_run_is_remarked_and_warned_of_once(key: str, also: list[tuple[str, str]]) -> None:
-    program = toml(f'[model]\nname = "m"\nprovider = "anthropic"\n[tools]\n{key} = ["ast_grep", "calculator", "copy", "paste"]\n')
-    assert said(program) == [*also, *[("unserved", f"[tools] {key}")] * 3]
-    texts = [f"this version does not run {name}; left out" for name in ("ast_grep", "copy", "paste")]
-    assert [note.text for note in program.notes if note.kind == "unserved"] == texts
-    assert machine().start(program).notes == tuple(f"p.toml: [tools] {key}: {text}" for text in texts)
-
-
-@pytest.mark.parametrize("wish", ["ast_grep", ToolWish(name="ast_grep")])
-def test_such_a_tool_of_a_program_in_python_is_warned_of(wish: Any) -> None:
-    process = machine().start(Program(name="p", provider="anthropic", tools=(wish,)))
-    assert (process.notes, len(process.tools)) == (("p: this version does not run ast_grep; left out",), 0)
+@pytest.mark.parametrize("key", ["builtin", "enabled"])
+def test_every_tool_of_llmproc_is_there_without_a_remark(key: str) -> None:
+    names = ("calculator", "read_file", "list_dir", "ast_grep", "copy", "paste", "write_stderr")
+    program = toml(f'[model]\nname = "m"\nprovider = "anthropic"\n[tools]\n{key} = {list(names)}\n')
+    process = machine().start(program)
+    assert ([note.kind for note in program.notes if note.kind != "superseded"], process.notes) == ([], ())
+    assert {tool.name for tool in process.tools} == {*names, "read_fd"}
 
 
 JUNK = st.recursive(

@@ -81,9 +81,9 @@ class LateDrivers:
 
     def tools(self, wishes: tuple[Any, ...], program: Program) -> Toolset:
         """Functions, tools and wishes by name, as a toolset."""
-        return Toolset(tool for wish in wishes if (tool := self._tool(wish, program)) is not None)
+        return Toolset(self._tool(wish, program) for wish in wishes)
 
-    def _tool(self, wish: Any, program: Program) -> Tool | None:
+    def _tool(self, wish: Any, program: Program) -> Tool:
         if isinstance(wish, Tool):
             return wish
         if isinstance(wish, str):
@@ -94,17 +94,15 @@ class LateDrivers:
             return load(f"{HERE}.schema:tool")(wish)  # type: ignore[no-any-return]
         raise ToolDeclarationError(f"{wish!r:.80} is no tool", right="a function, a Tool or a tool's name is needed")
 
-    def _named_tool(self, wish: ToolWish, program: Program) -> Tool | None:
-        builtin = importlib.import_module(f"{HERE}.builtin")
-        if wish.name in builtin.KNOWN_LATER:
-            return None
+    def _named_tool(self, wish: ToolWish, program: Program) -> Tool:
         if wish.name in SYSCALLS:
             return self._wished(syscall(wish.name, program), wish)
-        tools = builtin.builtin_tools(Path.cwd())
+        tools, place = _builtin_tools(), f"{program.source or program.name}: [tools] builtin"
         if wish.name not in tools:
             names = tool_names()
             right = meant(wish.name, names, f"there are {', '.join(names)}")
-            raise ProgramError(f"there is no tool {wish.name!r}", place=f"{program.source or program.name}: [tools] builtin", right=right)
+            raise ProgramError(f"there is no tool {wish.name!r}", place=place, right=right)
+        load(f"{HERE}.builtin:check_installed")(wish.name, place)
         return self._wished(tools[wish.name], wish)
 
     def _wished(self, tool: Tool, wish: ToolWish) -> Tool:
@@ -171,7 +169,6 @@ class LateDrivers:
     def system(self, program: Program) -> tuple[str, tuple[str, ...]]:
         """The system prompt with all that a program adds to it, and what to warn about."""
         warnings = [f"{note.place}: {note.text}" for note in program.notes if note.kind != "superseded"]
-        warnings += _left_out(program)
         if program.hosted and _family(program.provider) not in HOSTED:
             warnings.append(
                 f"{program.source or program.name}: provider {program.provider!r} runs no {', '.join(program.hosted)}; left out"
@@ -210,17 +207,19 @@ class LateDrivers:
         return load(f"{HERE}.schema:schema_of")(kind)  # type: ignore[no-any-return]
 
 
-def _left_out(program: Program) -> list[str]:
-    """What to warn of the tools that this version does not run, where the notes of the program's file do not say it."""
-    later, noted = importlib.import_module(f"{HERE}.builtin").KNOWN_LATER, {note.text for note in program.notes}
-    names = [wish.name if isinstance(wish, ToolWish) else wish for wish in program.tools if isinstance(wish, ToolWish | str)]
-    texts = [f"this version does not run {name}; left out" for name in names if name in later]
-    return [f"{program.source or program.name}: {text}" for text in texts if text not in noted]
+def _builtin_tools() -> dict[str, Tool]:
+    """The tools that ship, by name, for the working folder of now."""
+    root = Path.cwd()
+
+    def write(data: bytes, path: Path, shown: str) -> int:
+        return load(f"{HERE}.text:write_file")(data, path, root=root, shown=shown)  # type: ignore[no-any-return]
+
+    return load(f"{HERE}.builtin:builtin_tools")(root, write)  # type: ignore[no-any-return]
 
 
 def tool_names() -> tuple[str, ...]:
     """The tools that ship, and the system calls."""
-    return (*importlib.import_module(f"{HERE}.builtin").builtin_tools(Path.cwd()), *sorted(SYSCALLS))
+    return (*_builtin_tools(), *sorted(SYSCALLS))
 
 
 def provider_names() -> frozenset[str]:

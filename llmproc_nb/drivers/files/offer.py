@@ -70,8 +70,6 @@ def tools(table: Table) -> tuple[ToolWish, ...]:
             table.note(
                 "unknown", key, f"{wish.name!r} is no builtin tool; a tool of that name is looked for at start. Did you mean {near!r}?"
             )
-        if wish.name in words.LATER_TOOLS:
-            table.note("unserved", "builtin" if wish in found else "enabled", f"this version does not run {wish.name}; left out")
     return unique(table, "builtin", found + older)
 
 

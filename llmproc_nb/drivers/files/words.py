@@ -49,8 +49,6 @@ TOOLS = (
     "copy",
     "paste",
 )
-LATER_TOOLS = ("ast_grep", "copy", "paste")
-"""Tools of LLMProc that its programs may name and this version does not run."""
 FD_TOOLS = ("read_fd", "fd_to_file")
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")

@@ -295,12 +295,12 @@ def test_what_is_copied_is_pasted_into_a_new_file(root: Path) -> None:
 @pytest.mark.parametrize(
     ("places", "text"),
     [
-        ({"after": "one\n"}, "one\nX\ntwo\n\nthree\ntwo\n"),
-        ({"before": "three"}, "one\ntwo\n\nX\nthree\ntwo\n"),
-        ({"after": "two\n", "before": "three"}, "one\ntwo\nX\n\nthree\ntwo\n"),
-        ({"after": "three\n", "before": "two"}, "one\ntwo\n\nthree\nX\ntwo\n"),
-        ({"before": "one"}, "X\none\ntwo\n\nthree\ntwo\n"),
-        ({"after": "three\ntwo\n"}, "one\ntwo\n\nthree\ntwo\nX\n"),
+        ({"before": "one\n"}, "one\nX\ntwo\n\nthree\ntwo\n"),
+        ({"after": "three"}, "one\ntwo\n\nX\nthree\ntwo\n"),
+        ({"before": "two\n", "after": "three"}, "one\ntwo\nX\n\nthree\ntwo\n"),
+        ({"before": "three\n", "after": "two"}, "one\ntwo\n\nthree\nX\ntwo\n"),
+        ({"after": "one"}, "X\none\ntwo\n\nthree\ntwo\n"),
+        ({"before": "three\ntwo\n"}, "one\ntwo\n\nthree\ntwo\nX\n"),
     ],
 )
 def test_it_goes_after_before_or_between_and_nothing_is_replaced(root: Path, places: dict[str, str], text: str) -> None:
@@ -345,16 +345,16 @@ def test_what_cannot_be_copied_is_told_with_how_often_and_where_it_stands(root: 
     ("arguments", "said"),
     [
         ({}, "the file 'to.txt' exists; before or after says where in it the text goes; without them a new file is made."),
-        ({"after": "two"}, "`after` stands at 2 places of 'to.txt' (lines 2, 4); it must stand at one; take more of the text around it."),
-        ({"before": "four"}, "`before` stands at 0 places of 'to.txt'; blanks and line breaks count"),
+        ({"before": "two"}, "`before` stands at 2 places of 'to.txt' (lines 2, 4); it must stand at one; take more of the text around it."),
+        ({"after": "four"}, "`after` stands at 0 places of 'to.txt'; blanks and line breaks count"),
         (
-            {"after": "one", "before": "three"},
-            "nowhere in 'to.txt' `before` follows on `after` (`after` on line 1, `before` on line 3); only",
+            {"before": "one", "after": "three"},
+            "nowhere in 'to.txt' `after` follows on `before` (`before` on line 1, `after` on line 3); only",
         ),
-        ({"after": "e", "before": "\n"}, "`after` followed by `before` stands at 2 places of 'to.txt' (lines 1, 3); it must stand at one"),
-        ({"file_path": "no.txt", "after": "a"}, "there is no file 'no.txt'; there is 'to.txt' in '.'."),
+        ({"before": "e", "after": "\n"}, "`before` followed by `after` stands at 2 places of 'to.txt' (lines 1, 3); it must stand at one"),
+        ({"file_path": "no.txt", "before": "a"}, "there is no file 'no.txt'; there is 'to.txt' in '.'."),
         ({"file_path": "../no.txt"}, "'../no.txt' lies outside of the working folder; only what is in the working folder can be written."),
-        ({"file_path": "link.txt", "after": "s"}, "'link.txt' lies outside of the working folder; only what"),
+        ({"file_path": "link.txt", "before": "s"}, "'link.txt' lies outside of the working folder; only what"),
         ({"file_path": ".env"}, "'.env' is where keys are and is not written; give another path."),
         ({"file_path": ".env.example"}, "'.env.example' is where keys are and is not written; give another path."),
         ({"file_path": "src"}, "'src' is a folder; the path of a file is needed."),
@@ -377,11 +377,11 @@ def test_line_ends_encoding_and_rights_stay_as_they_are(root: Path) -> None:
     (root / "wide.txt").chmod(0o640)
     calls = [
         call("copy", file_path="crlf.txt", start="one\ntwö", end="\n"),
-        call("paste", file_path="wide.txt", before="two"),
-        call("paste", file_path="both.txt", before="three"),
+        call("paste", file_path="wide.txt", after="two"),
+        call("paste", file_path="both.txt", after="three"),
         call("paste", file_path="new.txt"),
         call("copy", file_path="wide.txt", start="two\n", end="two\n"),
-        call("paste", file_path="crlf.txt", after="one\n"),
+        call("paste", file_path="crlf.txt", before="one\n"),
     ]
     assert [outcome for outcome, _ in told(*calls)] == ["ran"] * 6
     assert (root / "wide.txt").read_bytes() == "\ufeffone\none\ntwö\ntwo\n".encode("utf-16-be")
@@ -409,7 +409,7 @@ def test_a_fork_begins_with_what_its_parent_copied_and_goes_its_own_way(root: Pa
 
 def test_what_one_reply_copies_and_pastes_is_done_in_order(root: Path) -> None:
     (root / "to.txt").write_text("end")
-    calls = [COPY, *[call("paste", file_path="to.txt", before="end") for _ in range(5)]]
+    calls = [COPY, *[call("paste", file_path="to.txt", after="end") for _ in range(5)]]
     calls += [call("copy", file_path="src/a.py", start="import os", end="\n"), call("paste", file_path="os.py")]
     process = scripted({"call": calls}, {"say": "done"}, tools=ALL)
     process.run("go").result(30)
@@ -421,7 +421,7 @@ def test_what_one_reply_copies_and_pastes_is_done_in_order(root: Path) -> None:
 def test_processes_that_paste_into_one_file_lose_nothing(root: Path) -> None:
     (root / "to.txt").write_text("end")
     on = machine()
-    turns = [{"call": [COPY]}, *[{"call": [call("paste", file_path="to.txt", before="end")]}] * 8, {"say": "done"}]
+    turns = [{"call": [COPY]}, *[{"call": [call("paste", file_path="to.txt", after="end")]}] * 8, {"say": "done"}]
     started = [scripted(*turns, tools=ALL, name=f"p{number}", on=on).run("go") for number in range(6)]
     for running in started:
         running.result(60)

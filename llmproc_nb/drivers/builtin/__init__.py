@@ -117,13 +117,21 @@ def _clipboard(folder: Folder, write: Write) -> tuple[Tool, ...]:
         tool_of(
             "paste",
             clipboard.paste,
-            "Put what you copied last into a text file. It goes right after the text `after`, or right before the text `before`; with both "
-            "it goes right after `after`, where nothing but blanks and line breaks lie between the two. Nothing is replaced and no line "
-            "breaks are added. With neither a new file is made.",
+            "Put what you copied last into a text file, at the place that has the text `before` right before it, or the text `after` right "
+            "after it; with both it goes right behind `before`, where nothing but blanks and line breaks lie between the two. Nothing is "
+            "replaced and no line breaks are added. With neither a new file is made.",
             {
                 "file_path": _PATH,
-                "before": {**_WORDS, "default": "", "description": "The exact text that is to follow; it must stand at one place"},
-                "after": {**_WORDS, "default": "", "description": "The exact text that is to be in front; it must stand at one place"},
+                "before": {
+                    **_WORDS,
+                    "default": "",
+                    "description": "The exact text that what you paste comes right behind; it must stand at one place",
+                },
+                "after": {
+                    **_WORDS,
+                    "default": "",
+                    "description": "The exact text that what you paste comes right in front of; it must stand at one place",
+                },
             },
             access="write",
             inject=PROCESS,

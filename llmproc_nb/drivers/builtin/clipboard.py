@@ -38,7 +38,10 @@ class Clipboard:
         return await self._in_turn(process, lambda: self._copied(process, file_path, start, end))
 
     async def paste(self, process: Process, file_path: str, before: str = "", after: str = "") -> str:
-        """Put what is on the clipboard into a file; says on which lines it stands. Raises ToolError."""
+        """Put what is on the clipboard into a file, where `before` stands before and `after` after it; says on which lines it is then.
+
+        Raises ToolError.
+        """
         return await self._in_turn(process, lambda: self._pasted(process, file_path, before, after))
 
     async def _in_turn(self, process: Process, work: Callable[[], T]) -> T:
@@ -111,12 +114,12 @@ def _part(file: TextFile, start: str, end: str) -> tuple[int, int]:
 
 
 def _place(file: TextFile, before: str, after: str) -> int:
-    """Where the text goes: before, after or between what the model named; into an empty file without that."""
+    """Where the text goes: after what is to stand before it, before what is to stand after it; into an empty file without that."""
     if before and after:
-        return file.between(after, before)
-    if after:
-        return file.place(after, "after") + len(after)
-    return file.place(before, "before") if before else 0
+        return file.between(before, after)
+    if before:
+        return file.place(before, "before") + len(before)
+    return file.place(after, "after") if after else 0
 
 
 def _size(piece: str) -> str:

@@ -94,28 +94,28 @@ class TextFile(msgspec.Struct, frozen=True, kw_only=True):
     def lines_of(self, places: list[int]) -> str:
         return _listed([self.line(at) for at in places[: _SHOWN_LINES + 1]], more=len(places) > _SHOWN_LINES)
 
-    def between(self, after: str, before: str) -> int:
-        """The one place that has `after` right before it, and `before` after it with at most blanks and line breaks between.
+    def between(self, before: str, after: str) -> int:
+        """The one place that has `before` right before it, and `after` after it with at most blanks and line breaks between.
 
         Raises ToolError.
         """
-        afters, befores = self.places(after, "after"), self.places(before, "before")
-        for called, words, places in (("after", after, afters), ("before", before, befores)):
+        befores, afters = self.places(before, "before"), self.places(after, "after")
+        for called, words, places in (("before", before, befores), ("after", after, afters)):
             if not 0 < len(places) <= MOST_PLACES:
                 raise self.not_one(places, called, words)
-        found = [end for at in afters if self._leads(end := at + len(after), befores)]
+        found = [end for at in befores if self._leads(end := at + len(before), afters)]
         if len(found) == 1:
             return found[0]
         if found:
-            raise self.not_one(found, "after` followed by `before", after)
-        lines = f"`after` on {self.lines_of(afters)}, `before` on {self.lines_of(befores)}"
+            raise self.not_one(found, "before` followed by `after", before)
+        lines = f"`before` on {self.lines_of(befores)}, `after` on {self.lines_of(afters)}"
         right = "only blanks and line breaks may lie between them; one of them alone is enough where it stands at one place"
-        raise ToolError(f"nowhere in {self.name!r} `before` follows on `after` ({lines})", right=right)
+        raise ToolError(f"nowhere in {self.name!r} `after` follows on `before` ({lines})", right=right)
 
-    def _leads(self, end: int, befores: list[int]) -> bool:
+    def _leads(self, end: int, afters: list[int]) -> bool:
         """Whether one of the sorted places follows on an end."""
-        index = bisect_left(befores, end)
-        return index < len(befores) and _blank(self.text, end, befores[index])
+        index = bisect_left(afters, end)
+        return index < len(afters) and _blank(self.text, end, afters[index])
 
 
 def _blank(text: str, start: int, stop: int) -> bool:

@@ -388,7 +388,9 @@ class Screen:
 
     def _read(self, end: float) -> bool:
         try:
-            if not select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0]:
+            ready = select.poll()  # not select, which can wait for no descriptor above 1,023: a run of all tests has many open
+            ready.register(self._fd, select.POLLIN)
+            if not ready.poll(1000 * max(0.0, end - time.monotonic())):
                 return False
             data = os.read(self._fd, 65536)
         except OSError:  # the command has ended

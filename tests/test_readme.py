@@ -51,7 +51,7 @@ def test_the_scripted_program_says_its_lines(tmp_path):
 
 def test_ci_calls_the_test_command_of_the_readme():
     command = re.search(r"<!-- tests -->\n```sh\n(.+?)\n```", README).group(1)
-    assert command.endswith("uv run pytest")
+    assert command.endswith("uv run pytest -n 2")
     found = subprocess.run(
         ["awk", re.search(r"awk '(.+?)' README", (ROOT / ".ci/run").read_text()).group(1), "README.md"],
         cwd=ROOT,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ ENDS = {
 }
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for temporary files that is short enough for sockets in it, as those of tests are not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield Path(path)
+
+
 def waited_for(path: Path, wanted: list[str], timeout_s: float = 12.0) -> list[str]:
     """What is in a folder when it has what is wanted, or after so long."""
     last = time.monotonic() + timeout_s
@@ -60,15 +68,15 @@ def waited_for(path: Path, wanted: list[str], timeout_s: float = 12.0) -> list[s
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("kind", [PLAIN, NAMED, NATIVE], ids=["a kernelspec", "a named kernel", "the native one"])
-def test_nothing_is_left_by_a_script_however_it_ends(kind: str, end: str, tmp_path: Path) -> None:
+def test_nothing_is_left_by_a_script_however_it_ends(kind: str, end: str, short_path: Path) -> None:
     if "namespaces" not in tiers():
         pytest.skip("this machine has no such tier")
     code = kind.format(kernels=str(ROOT / "jupyter-config" / "kernels"), tests=str(ROOT / "tests"))
     code += f"import os, tempfile\nprint(len(os.listdir(tempfile.gettempdir())), flush=True)\n{ENDS[end]}"
-    env = {**os.environ, "TMPDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    env = {**os.environ, "TMPDIR": str(short_path), "JUPYTER_RUNTIME_DIR": str(short_path / "runtime")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
     assert int(done.stdout.split()[-1]) > 0, done.stderr
-    assert [name for name in waited_for(tmp_path, []) if name != "runtime"] == []
+    assert [name for name in waited_for(short_path, []) if name != "runtime"] == []
 
 
 def of(path: Path, pid: int, began: str, pids: str | None = None) -> Path:

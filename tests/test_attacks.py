@@ -277,7 +277,7 @@ def test_a_callback_that_exits_ends_no_loop():
 def test_a_value_that_is_slow_to_show_holds_up_nobody():
     class Slow:
         def __repr__(self) -> str:
-            time.sleep(0.5)
+            time.sleep(2)
             return "slow"
 
     def act() -> Any:
@@ -290,7 +290,7 @@ def test_a_value_that_is_slow_to_show_holds_up_nobody():
     time.sleep(0.1)
     began = time.monotonic()
     other.run("hi").result()
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 1
     call.result()
 
 
@@ -780,10 +780,10 @@ def test_a_tool_may_run_an_agent_cell(kernel, outer):
 
 
 def test_an_interrupt_while_a_value_is_made_acts_at_once_and_starts_nothing(kernel):
-    ran = kernel.run("%%agent waits -p prog\nslow {{time.sleep(2)}}", cell="waits", interrupt_after_s=0.3)
+    ran = kernel.run("%%agent waits -p prog\nslow {{time.sleep(4)}}", cell="waits", interrupt_after_s=0.3)
     state = kernel.run("'waits' in globals() and waits.state").data()
     kernel.run("'waits' in globals() and waits.kill()")
-    assert ran.status == "error" and ran.interrupt_s < 0.5
+    assert ran.status == "error" and ran.interrupt_s < 3
     assert state in (["False"], ["'idle'"])
 
 
@@ -916,7 +916,7 @@ def test_an_interrupt_at_the_worst_moment_does_not_kill_the_kernel():
 def test_a_tool_on_the_main_thread_that_waits_for_its_own_process_is_told_so(way):
     def again() -> str:
         """Ask myself."""
-        threading.Timer(0.5, outer[0].cancel).start()
+        threading.Timer(3, outer[0].cancel).start()
         inner = process.run("inner")
         return told(lambda: inner.result() if way == "result" else WaitingTools().wait(inner))
 
@@ -925,7 +925,7 @@ def test_a_tool_on_the_main_thread_that_waits_for_its_own_process_is_told_so(way
     outer = [process.run("go", on_main=tools)]
     began = time.monotonic()
     assert tools.wait(outer[0]).text == "CallStateError"
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("way", ["reader", "view"])

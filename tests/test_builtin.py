@@ -151,7 +151,7 @@ def test_nothing_hangs_and_nothing_runs(expression: str) -> None:
     began = time.perf_counter()
     with pytest.raises(ToolError):
         calculator(expression)
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 5
 
 
 numbers = st.one_of(st.integers(0, 10**6), st.floats(0, 1e6, allow_nan=False).map(lambda number: round(number, 4))).map(repr)

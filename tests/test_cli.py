@@ -661,7 +661,7 @@ def test_help_is_there_at_once(folder: Path, arguments: Sequence[str]):
     assert done.returncode == 0, done.stderr
     assert "llmproc" in done.stdout
     spent_s = after.children_user - before.children_user + after.children_system - before.children_system
-    assert spent_s < 0.3
+    assert spent_s < 0.6
     assert {*HEAVY, "msgspec", "llmproc_nb.core"} & set(done.stderr.split()) == set()
 
 

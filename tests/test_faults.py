@@ -800,7 +800,7 @@ def test_a_call_stopped_at_any_point_of_the_stream_leaves_a_legal_dialog(api: Ap
         began = time.monotonic()
         call.cancel()
         assert call.result(timeout_s=2).stop_reason == "interrupted"
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.5
         house.goes_on()
 
 

@@ -667,6 +667,6 @@ def test_a_cell_that_waits_for_a_server_to_start_can_be_interrupted(tmp_path):
         front.run("%load_ext llmproc_nb\nfrom llmproc_nb.api import new_machine")
         for source in (f"%%agent scout --program {path}\nhello", f"%spawn scout from {path}"):
             ran = front.run(source, interrupt_after_s=2.0)
-            assert (ran.status, ran.interrupt_s < 1.0) == ("error", True), ran
+            assert (ran.status, ran.interrupt_s < 5) == ("error", True), ran
             assert front.run("'scout' in globals()").data() == ["False"]
             until(lambda: not lives(int(trace.read_text())))

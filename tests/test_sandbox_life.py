@@ -414,7 +414,7 @@ def test_families_wait_warm_and_are_ended_when_nobody_comes():
         began = time.monotonic()
         family, shell = await pool.take(rules())
         assert await said(shell, "1") == "1"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         await asyncio.sleep(3)
         assert pool.waiting == 0
         await family.close()

@@ -81,7 +81,7 @@ def test_code_that_raises_makes_the_cell_fail_with_its_own_traceback(kernel):
 
 def test_an_interrupt_reaches_the_code_and_the_variables_stay(kernel):
     ran = kernel.run("%%sandbox\ny = 5\nwhile True: pass", interrupt_after_s=0.5)
-    assert ran.error is not None and ran.error["ename"] == "KeyboardInterrupt" and ran.interrupt_s < 1
+    assert ran.error is not None and ran.error["ename"] == "KeyboardInterrupt" and ran.interrupt_s < 3
     assert ok(kernel.run("%%sandbox\ny")).data() == ["5"]
     assert ok(kernel.run("%log code")).data("text/plain")
 

@@ -453,7 +453,7 @@ def test_a_catastrophic_pattern_is_stopped_and_other_threads_go_on(pattern: str)
     took_s = time.process_time() - began
     done.set()
     other.join()
-    assert took_s < 1
+    assert took_s < 2
     if found.timed_out:
         assert found.next_char is not None and found.next_char < text.chars
         assert len(ticks) > 10

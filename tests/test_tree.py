@@ -360,10 +360,10 @@ def test_a_tree_of_a_thousand_messages_is_built_and_drawn_in_less_than_a_second(
     for number in range(100):
         asked(scout.fork(), *(f"question {number}.{turn}" for turn in range(5)))
     on = scout.machine
-    began = time.perf_counter()
+    began = time.process_time()
     made = TreeView(on)._repr_mimebundle_()
     rows = tree_rows(build_tree(on), whole=True)
-    took_s = time.perf_counter() - began
+    took_s = time.process_time() - began
     assert len(rows) == 1003
     assert took_s < 1, took_s
     assert len(made["text/html"]) < 400_000

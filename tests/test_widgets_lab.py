@@ -211,7 +211,7 @@ def test_the_tree_opens_forks_and_goes(page_of: Callable[[str], Any], folder: Pa
     began = time.monotonic()
     widget.get_by_role("button", name="Show every message").click()
     until(page, "document.querySelectorAll('.llmproc-tree .llmproc-node').length === 607")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     run_cell(page, 1, wait=True)
     wait_idle(page)
     run_cell(page, 2, wait=True)

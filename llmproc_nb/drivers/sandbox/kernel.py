@@ -33,7 +33,8 @@ QUIET_S = 1.0
 AT_ONCE = 1 << 16
 DROPPED = "aborted"
 SAID_CHARS = 300
-MOST_WAITING = 64
+MOST_WAITING = 8
+"""Messages that wait to be read; each may be as large as all that is kept of a cell."""
 SETTLES_S = 0.2
 PAUSE_S, BETWEEN_BYTES_S = 0.0005, 100_000_000
 """How fast what nobody asked for is read between the cells."""
@@ -92,6 +93,7 @@ class KernelShell(CodeQuestions):
         spec.metadata = confined(spec.metadata, rules)
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec
+        self._kernel.context.setsockopt(import_module("zmq").RCVHWM, MOST_WAITING)  # it has a socket besides those of its clients
         writing = self._listen()
         try:
             try:

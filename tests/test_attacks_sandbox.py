@@ -623,6 +623,82 @@ def test_a_kernel_that_forges_messages_goes_on(name: str) -> None:
     asyncio.run(look())
 
 
+ENDLESS = """
+import json, os, socket, struct, threading, time
+from ipykernel.connect import get_connection_file
+info = json.loads(open(get_connection_file()).read())
+path = f"{info['ip']}-{info[CHANNEL + '_port']}"
+os.unlink(path)
+own = socket.socket(socket.AF_UNIX)
+own.bind(path)
+own.listen()
+
+def cut_off():
+    for fd in range(3, 300):
+        try:
+            one = socket.socket(fileno=os.dup(fd))
+            if one.getsockname() == path and one.getpeername() is not None:
+                one.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+def frame(flags, body):
+    return bytes([flags | 2]) + struct.pack("!Q", len(body)) + body
+
+sent = 0
+def endless(there):
+    global sent
+    try:
+        there.sendall(b"\\xff" + bytes(8) + b"\\x7f\\x03\\x01" + b"NULL".ljust(20, b"\\0") + bytes(32))
+        there.sendall(frame(4, b"\\x05READY\\x0bSocket-Type" + struct.pack("!I", len(KIND)) + KIND))
+        while sent < 600_000_000:
+            there.sendall(frame(FLAGS, bytes(SIZE)) + frame(4, b"\\x04PONG"))
+            sent += SIZE
+        time.sleep(60)
+    except OSError:
+        sent += 50_000_000
+
+def meet():
+    while sent < 600_000_000:
+        there, _ = own.accept()
+        threading.Thread(target=endless, args=[there], daemon=True).start()
+
+threading.Thread(target=meet, daemon=True).start()
+cut_off()
+"""
+
+
+WITHOUT_END = {
+    "parts of what is shown": ("iopub", b"PUB", 1, 1_000_000),
+    "small parts of what is shown": ("iopub", b"PUB", 1, 10_000),
+    "parts of an answer": ("shell", b"ROUTER", 1, 1_000_000),
+    "answers": ("shell", b"ROUTER", 0, 30_000_000),
+    "answers to what only Jupyter asks": ("control", b"ROUTER", 0, 30_000_000),
+    "questions": ("stdin", b"ROUTER", 0, 30_000_000),
+}
+
+
+@each_tier
+@pytest.mark.parametrize("name", WITHOUT_END)
+def test_messages_without_end_of_a_kernel_take_no_memory(name: str, tier: str) -> None:
+    """ZeroMQ gathers all parts before anybody sees one; so a kernel that speaks its protocol itself sends ever more."""
+    values = "CHANNEL, KIND, FLAGS, SIZE = {!r}, {!r}, {}, {}".format(*WITHOUT_END[name])
+
+    async def look() -> None:
+        async with opened(tier=tier, kernel="python3", output_mb=20) as door:
+            shell, other = await door.start(), await door.start()
+            before, most, running = memory_mb(), 0.0, asyncio.create_task(ran(shell, f"{values}\n{ENDLESS}", 3))
+            until = time.monotonic() + 4
+            while time.monotonic() < until:
+                most = max(most, memory_mb() - before)
+                await asyncio.sleep(0.01)
+            await running
+            assert most < 150, most
+            assert await said(other, "1") == "1"
+
+    asyncio.run(look())
+
+
 def test_a_name_that_is_none_is_answered(tmp_path: Path) -> None:
     async def look() -> bytes:
         proxy = Proxy(["*.example"], str(tmp_path / "out"))

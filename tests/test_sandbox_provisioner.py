@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,11 @@ def said(client: Any, code: str) -> str:
     return "".join(text)
 
 
+def kernels_end(made: KernelManager) -> Path:
+    """Where the kernel makes its sockets, on the host."""
+    return Path(made.ip).parent.parent / "s"
+
+
 def test_a_plain_client_has_a_kernel_that_is_confined(kernel: tuple[KernelManager, Any]):
     made, client = kernel
     code = "import os, socket, subprocess; print(os.path.basename(os.getcwd()), 'SECRET_TOKEN' in os.environ)"
@@ -157,7 +163,7 @@ def test_it_is_interrupted_and_restarted_for_the_same_client(kernel: tuple[Kerne
 def test_where_client_and_kernel_meet_there_is_nothing_but_sockets(kernel: tuple[KernelManager, Any]):
     """It is a folder of the host: no file fills its disk, no link leads the host to another file."""
     made, client = kernel
-    place = Path(made.ip).parent
+    place = kernels_end(made)
     inside = json.loads((place / "connection.json").read_text())["ip"].removesuffix("/k")
     for attempt in ("open(p + '/file', 'w')", "os.symlink('/etc/passwd', p + '/link')", "os.mkdir(p + '/folder')",
                     "open(p + '/connection.json', 'a')", "os.link(p + '/connection.json', p + '/again')",
@@ -173,12 +179,92 @@ def test_where_client_and_kernel_meet_there_is_nothing_but_sockets(kernel: tuple
 
 def test_a_kernel_that_floods_that_place_with_sockets_is_ended(kernel: tuple[KernelManager, Any]):
     made, client = kernel
-    inside = json.loads((Path(made.ip).parent / "connection.json").read_text())["ip"]
+    inside = json.loads((kernels_end(made) / "connection.json").read_text())["ip"]
     client.execute(f"import socket\nfor n in range(200): socket.socket(socket.AF_UNIX).bind({inside!r} + f'{{n}}x')")
     until = time.monotonic() + 20
     while made.is_alive() and time.monotonic() < until:
         time.sleep(0.1)
     assert not made.is_alive()
+
+
+def test_a_message_that_is_too_large_is_cut_and_the_connection_makes_itself_again(folder: Path, capfd: pytest.CaptureFixture[str]):
+    made = manager(folder, tier=tiers()[0], message_mb=3)
+    made.start_kernel()
+    client = made.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    assert len(said(client, "print('x' * 2_900_000)")) == 2_900_001
+    client.execute("print('x' * 3_100_000)")
+    assert client.get_shell_msg(timeout=10)["content"]["status"] == "ok"
+    time.sleep(0.5)
+    assert said(client, "print('next')") == "next\n"
+    client.stop_channels()
+    made.shutdown_kernel(now=True)
+    assert capfd.readouterr().err == "the kernel sent a message of more than 3 MB; the connection was cut\n"
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def processes_with(word: str) -> list[int]:
+    """The processes of this machine that have it in their command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def meters(place: Path) -> list[int]:
+    return [pid for pid in processes_with(str(place / "c")) if "meter.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_kernel_that_nobody_can_hear_any_more_is_ended_and_can_be_started_again(folder: Path):
+    made = manager(folder, tier=tiers()[0])
+    made.start_kernel()
+    client = made.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    place = Path(made.ip).parent.parent
+    (meter,) = meters(place)
+    os.kill(meter, signal.SIGKILL)
+    soon(lambda: not made.is_alive() and set(processes_with(str(place))) <= {meter})
+    made.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    assert said(client, "print('again')") == "again\n" and made.is_alive()
+    client.stop_channels()
+    made.shutdown_kernel(now=True)
+    soon(lambda: processes_with(str(place)) == [] and not place.exists())
+
+
+CLIENT = """
+import sys
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+made = KernelManager(kernel_name="llmproc-sandbox", kernel_spec_manager=KernelSpecManager(kernel_dirs=sys.argv[1:]))
+made.start_kernel()
+client = made.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+print(made.ip, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_is_left_when_the_client_is_killed(folder: Path):
+    specs, pipe = str(Path(manager(folder, tier=tiers()[0]).kernel_spec.resource_dir).parent), subprocess.PIPE
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, specs], stdin=pipe, stdout=pipe, text=True)
+    assert client.stdout is not None
+    place = Path(client.stdout.readline().strip()).parent.parent
+    assert len(meters(place)) == 1
+    client.kill()
+    client.communicate()
+    soon(lambda: processes_with(str(place)) == [] and not place.exists())
 
 
 def test_a_shut_down_kernel_leaves_nothing(folder: Path):

@@ -42,7 +42,7 @@ class Rules:
 
     `folder` is a private host directory of the family, made and removed by the host; `last` is what is removed where the host cannot do it
     any more. `readable` are more host paths, shown read-only at
-    the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel and its clients meet, to be found inside
+    the same place; `writable` ones can be written. `sockets` is a host folder in which a kernel makes its sockets, to be found inside
     at `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix socket; "" is no network;
     `loopback`: requests to 127.0.0.1 go there too, for a server of the host. The kernel holds each
     process to its memory, CPU time and file size; a keeper sees to it that a session has no more processes and CPU time with what it

@@ -33,8 +33,8 @@ QUIET_S = 1.0
 AT_ONCE = 1 << 16
 DROPPED = "aborted"
 SAID_CHARS = 300
-MOST_WAITING = 64
-MOST_AROUND = 1 << 24
+MOST_WAITING = 8
+"""Messages that wait to be read; each may be as large as all that is kept of a cell."""
 SETTLES_S = 0.2
 PAUSE_S, BETWEEN_BYTES_S = 0.0005, 100_000_000
 """How fast what nobody asked for is read between the cells."""
@@ -93,6 +93,7 @@ class KernelShell(CodeQuestions):
         spec.metadata = confined(spec.metadata, rules)
         self._kernel = client.AsyncKernelManager(kernel_name=rules.kernel)
         self._kernel._kernel_spec = spec
+        self._kernel.context.setsockopt(import_module("zmq").RCVHWM, MOST_WAITING)  # it has a socket besides those of its clients
         writing = self._listen()
         try:
             try:
@@ -148,23 +149,18 @@ class KernelShell(CodeQuestions):
         self._rest()
 
     def _connected(self) -> Any:
-        """A client that takes no message beyond what may be kept, and few that wait to be read."""
+        """A client; no message to it is beyond what may be kept (meter)."""
         zmq, client = import_module("zmq"), self._kernel.client()
-        client.context.setsockopt(zmq.MAXMSGSIZE, self._rules.output_mb * 1_000_000 + MOST_AROUND)
         client.context.setsockopt(zmq.RCVHWM, MOST_WAITING)
         client.start_channels(hb=False)
         self._cuts = client.iopub_channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         return client
 
     async def _cut_off(self) -> bool:
-        """Whether the connection was cut since the last time, as it is where a message is too large; then it is made again."""
+        """Whether the connection was cut since the last time, as it is where a message is too large; it makes itself again."""
         if not await self._cuts.poll(0):
             return False
         await self._cuts.recv_multipart()
-        socket, place = self._client.iopub_channel.socket, self._client._make_url("iopub")
-        with contextlib.suppress(import_module("zmq").ZMQError):  # it has been given up already
-            socket.disconnect(place)
-        socket.connect(place)
         self._settles = time.monotonic() + SETTLES_S
         return True
 

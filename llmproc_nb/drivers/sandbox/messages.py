@@ -20,6 +20,8 @@ LIMITS = ("memory_mb", "disk_mb", "cpu_s", "processes")
 DELIMITER = b"<IDS|MSG>"
 MOST_HEADER = 1 << 16
 MOST_REPLY = 1 << 20
+AROUND_MB = 17
+"""What a message may have besides the most that may be kept of it."""
 KINDS = {"display_data", "update_display_data", "execute_result"}
 
 
@@ -95,6 +97,7 @@ def confined(metadata: Mapping[str, Any], rules: SandboxRules) -> dict[str, Any]
     said = own.get("config", {}) if own.get("provisioner_name") == PROVISIONER else {}
     limits = {name: getattr(rules, name) for name in LIMITS if name not in said or getattr(rules, name) != getattr(SandboxRules(), name)}
     readable, env = [*said.get("readable", ()), *rules.readable], {**said.get("env", {}), **rules.env}
+    limits["message_mb"] = rules.output_mb + AROUND_MB
     config = {**said, **limits, "tier": rules.tier, "hosts": list(rules.hosts), "readable": readable, "env": env}
     return {**metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}}
 

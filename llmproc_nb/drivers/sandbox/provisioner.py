@@ -1,7 +1,8 @@
 """Any kernel in a sandbox, for any Jupyter client: a kernelspec names this provisioner, and the kernel's command runs confined.
 
-The kernel has no network, so client and kernel meet by sockets in one folder that both see. Of the host's files the kernel gets only a
-copy of its connection file. A confinement that cannot be had is an error of the start, never a weaker one.
+The kernel has no network: it makes its sockets in a folder of the host, and a process between them and the clients bounds what comes
+(meter). Of the host's files the kernel gets only a copy of its connection file. A confinement that cannot be had is an error of the start,
+never a weaker one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Int, List, Unicode
 
 from llmproc_nb.core.errors import PersonError
-from llmproc_nb.drivers.sandbox import folder
+from llmproc_nb.drivers.sandbox import folder, meter
 from llmproc_nb.drivers.sandbox.files import too_much
 from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.rules import Rules, environment
@@ -30,6 +31,7 @@ from llmproc_nb.inside.rules import Rules, environment
 LONGEST = 70
 """What the folder for temporary files may have, of the 108 bytes that the path of a socket can have."""
 CONNECTION = "connection.json"
+CHANNELS = ("iopub", "shell", "control", "stdin", "hb")
 PLACE = "kernel llmproc-sandbox"
 NO_PARENT = "1"
 """ipykernel watches no parent then, and says nothing on stdout: it ends with the sandbox, not by looking for a pid it cannot see."""
@@ -45,14 +47,17 @@ class SandboxProvisioner(LocalProvisioner):
     processes = Int(64, config=True, help="How many processes there may be.")
     readable = List(Unicode(), config=True, help="More host paths that are shown, read-only.")
     hosts = List(Unicode(), config=True, help="Hosts that may be reached, through a proxy: name, *.name, each with :port or without.")
+    message_mb = Int(256, config=True, help="Size of a message of the kernel, at which the connection is cut.")
     env = Dict(config=True, help="Variables besides the allow-list.")
 
     _folder = ""
     _remove: Callable[[], Any]
     _proxy: subprocess.Popen[str] | None = None
+    _meter: subprocess.Popen[bytes] | None = None
 
     @property
     def _sockets(self) -> str:
+        """Where the kernel makes its sockets."""
         return os.path.join(self._folder, "s")
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
@@ -77,6 +82,7 @@ class SandboxProvisioner(LocalProvisioner):
             relay=await asyncio.to_thread(self._way_out) if self.hosts else "",
         )
         self._show_connection_file(rules)
+        self._measure(kwargs.get("stderr"))
         original, shown = os.path.realpath(self.parent.connection_file), os.path.join(rules.sockets_inside, CONNECTION)
         command = [shown if word == original else word for word in made["cmd"]]
         made["cmd"] = [sys.executable, "-P", "-m", "llmproc_nb.inside.launch", rules.dump(), "--", *command]
@@ -106,8 +112,16 @@ class SandboxProvisioner(LocalProvisioner):
             )
         return info
 
+    async def poll(self) -> int | None:
+        """None while it runs. A kernel that nobody can hear any more is ended."""
+        if self._meter is not None and self._meter.poll() is not None and await super().poll() is None:
+            await self.kill()
+        status: int | None = await super().poll()
+        return status
+
     async def cleanup(self, restart: bool = False) -> None:
         await super().cleanup(restart=restart)
+        self._end_meter()
         if self._proxy is not None and not restart:
             self._proxy.communicate()
             self._proxy = None
@@ -118,7 +132,7 @@ class SandboxProvisioner(LocalProvisioner):
             self._folder = ""
 
     def _make_folder(self) -> None:
-        """The place where client and kernel meet. After a restart the same, since clients know it, but with nothing left in it."""
+        """The places of client and kernel. After a restart the same, since clients know theirs, but with nothing left in the kernel's."""
         if not self._folder:
             base = tempfile.gettempdir() if len(tempfile.gettempdir()) < LONGEST else "/tmp"
             self._folder = folder.make(base)
@@ -127,7 +141,24 @@ class SandboxProvisioner(LocalProvisioner):
             if not self.parent.connection_file:
                 self.parent.connection_file = os.path.join(self._folder, CONNECTION)
         self._new_folder("s")
-        self.parent.transport, self.parent.ip = "ipc", os.path.join(self._sockets, "k")
+        self.parent.transport, self.parent.ip = "ipc", os.path.join(self._folder, "c", "k")
+
+    def _measure(self, words: Any) -> None:
+        """Have a process pass on and count what is said. It is at work long before the kernel is, so nobody waits for it.
+
+        Each kernel has one of its own: at a restart clients remove the sockets that they know.
+        """
+        self._end_meter()
+        names = [f"k-{self.connection_info[f'{name}_port']}" for name in CHANNELS]
+        command = [sys.executable, "-IS", meter.__file__, self._new_folder("c"), self._sockets, str(self.message_mb), *names]
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL  # run by its path: -m would take twice the time, for what it does not need
+        self._meter = subprocess.Popen(command, stdin=pipe, stdout=none, stderr=words, start_new_session=True)
+
+    def _end_meter(self) -> None:
+        if self._meter is not None:
+            self._meter.kill()
+            self._meter.communicate()
+            self._meter = None
 
     def _way_out(self) -> str:
         """The socket of a proxy for its hosts, in a process of its own: a client need not have a loop that goes on. Raises PersonError."""

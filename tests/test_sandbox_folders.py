@@ -20,6 +20,7 @@ from sandboxes import linux_only, opened, ran, said, tiers
 
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.drivers.sandbox import folder
+from llmproc_nb.drivers.sandbox.live import LiveShell
 
 pytestmark = linux_only
 
@@ -145,6 +146,26 @@ def test_when_the_zygote_or_what_it_started_is_killed_another_family_is_started(
 
     asyncio.run(look())
     assert waited_for(tmp_path, []) == []
+
+
+def test_a_family_that_ends_while_a_session_begins_in_it_is_noticed_at_once(monkeypatch) -> None:
+    greeted, killed = LiveShell.greeted, list[int]()
+
+    async def late(self: LiveShell, timeout_s: float, what: str) -> None:
+        if not killed:
+            killed.append(self._family.root)
+            os.kill(self._family.root, signal.SIGKILL)
+        await greeted(self, timeout_s, what)
+
+    async def look() -> None:
+        async with opened() as door:
+            await door.start()
+            monkeypatch.setattr(LiveShell, "greeted", late)
+            began = time.monotonic()
+            assert await said(await door.start(), "1") == "1"
+            assert killed and time.monotonic() - began < 20  # who heard nothing waited 30 s
+
+    asyncio.run(look())
 
 
 def test_a_zygote_that_is_killed_while_a_family_is_made_costs_nobody_a_session() -> None:

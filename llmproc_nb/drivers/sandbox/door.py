@@ -70,7 +70,7 @@ class Door:
             try:
                 return await self._family.first()
             except ToolError:
-                if not self._family.lost:
+                if not self._family.lost and await self._family.answers():
                     raise
         if self._family is not None:
             await self._family.close()

@@ -143,6 +143,7 @@ class Family:
                 answer, _ = await self.ask({"op": "shell", "area": shell.area}, shell.fds)
                 if "error" in answer:
                     raise ToolError(f"a sandbox did not start: {_said(answer['error'], self.rules)}", place="sandbox")
+                shell.given()
                 await shell.greeted(FIRST_S, "a sandbox did not start")
             except OSError as error:
                 raise ToolError(f"the family of sandboxes is over: {self.why or error}", place="sandbox") from error
@@ -188,6 +189,7 @@ class Family:
                 if "error" in answer:
                     raise ToolError(f"the copy cannot be woken: {_said(answer['error'], self.rules)}", place="sandbox")
                 await frozen.wake_as({"op": "wake", "area": answer["path"], "again": again, "owner": owner}, (*shell.fds, *mounts))
+                shell.given()
                 await self._greeted(shell, frozen)
             except OSError as error:
                 raise ToolError(f"the copy cannot be woken: {frozen.why or self.why or error}", place="sandbox") from error

@@ -77,10 +77,14 @@ class LiveShell(Questions):
         """The descriptors that the process is to get."""
         return (self._line.other.fileno(), *self._texts.others)
 
-    def settled(self) -> None:
-        """The process has its descriptors, or there will be none."""
+    def given(self) -> None:
+        """The process has its descriptors. While they are open here too, nobody hears that it has ended."""
         self._line.other.close()
         self._texts.given()
+
+    def settled(self) -> None:
+        """The process is there, or there will be none."""
+        self.given()
         if self.process is None:
             self._line.close()
             self._texts.close()

@@ -19,8 +19,8 @@ from paths import ROOT
 from sandboxes import linux_only, opened, ran, said, tiers
 
 from llmproc_nb.core.errors import ToolError
-from llmproc_nb.drivers.sandbox import folder
 from llmproc_nb.drivers.sandbox.live import LiveShell
+from llmproc_nb.inside import folder
 
 pytestmark = linux_only
 
@@ -44,6 +44,7 @@ async def main():
 asyncio.run(main())
 """
 NATIVE = NAMED.replace('kernel="python3"', "")
+JUST_MADE = NATIVE + "from llmproc_nb.inside import folder\nfolder.make()\n"
 ENDS = {
     "by itself": "",
     "by SIGTERM": "os.kill(os.getpid(), 15)",
@@ -68,7 +69,7 @@ def waited_for(path: Path, wanted: list[str], timeout_s: float = 12.0) -> list[s
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("kind", [PLAIN, NAMED, NATIVE], ids=["a kernelspec", "a named kernel", "the native one"])
+@pytest.mark.parametrize("kind", [PLAIN, NAMED, NATIVE, JUST_MADE], ids=["a kernelspec", "a named kernel", "the native one", "just made"])
 def test_nothing_is_left_by_a_script_however_it_ends(kind: str, end: str, short_path: Path) -> None:
     if "namespaces" not in tiers():
         pytest.skip("this machine has no such tier")
@@ -107,7 +108,7 @@ def test_the_next_who_makes_a_folder_removes_those_of_the_dead_and_no_others(tmp
 
 
 def test_a_folder_whose_owner_and_keeper_were_killed_goes_at_the_next_start(tmp_path: Path) -> None:
-    code = "import os, signal\nfrom llmproc_nb.drivers.sandbox import folder\nprint(folder.make())\nos.kill(os.getpid(), signal.SIGKILL)"
+    code = "import os, signal\nfrom llmproc_nb.inside import folder\nprint(folder.make())\nos.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-uc", code], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
     assert len(os.listdir(tmp_path)) == 1
     made = folder.make(str(tmp_path))

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from llmproc_nb.inside import area, channel, confine, keeper, shell
+from llmproc_nb.inside import area, channel, confine, folder, keeper, shell
 from llmproc_nb.inside.rules import Refused
 from llmproc_nb.inside.rules import load as load_rules
 
@@ -27,8 +27,11 @@ HANG_UPS = (signal.SIGHUP, signal.SIGQUIT)
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 
 
-def main(fd: int, host: int) -> None:
-    """Serve requests for families until the other side closes, or the process of the host is gone: a fork of it may hold the socket."""
+def main(fd: int, host: int, base: str) -> None:
+    """Serve requests for families until the other side closes, or the process of the host is gone: a fork of it may hold the socket.
+
+    `base` is the folder in which the host makes those of its families.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the notebook's terminal is no matter of ours
     for number in HANG_UPS:
         signal.signal(number, signal.SIG_DFL)
@@ -38,7 +41,11 @@ def main(fd: int, host: int) -> None:
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    gone, (lifeline, ours) = os.pidfd_open(host), os.pipe()
+    try:
+        gone, (lifeline, ours) = os.pidfd_open(host), os.pipe()
+    except ProcessLookupError:
+        folder.sweep(base)
+        return
     load()
     folders: dict[int, str] = {}
     ends: list[Any] = [control, wake, gone]
@@ -60,9 +67,11 @@ def main(fd: int, host: int) -> None:
     while folders and time.monotonic() < last:
         reap(folders)
         time.sleep(0.02)
-    for pid, folder in folders.items():
+    for pid, own in folders.items():
         os.kill(pid, signal.SIGKILL)
-        area.remove(folder)
+        area.remove(own)
+    select.select([gone], [], [], max(0.0, last - time.monotonic()))
+    folder.sweep(base)  # the host may have made one and ended before it asked for a family
 
 
 def load() -> None:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from llmproc_nb.core.errors import ToolError
 from llmproc_nb.core.sandbox import SandboxRules
 from llmproc_nb.drivers.sandbox.answers import Answers, Given
-from llmproc_nb.drivers.sandbox.folder import make as make_folder
 from llmproc_nb.drivers.sandbox.frozen import Frozen
 from llmproc_nb.drivers.sandbox.line import Line, read_header
 from llmproc_nb.drivers.sandbox.live import LiveShell
@@ -24,6 +23,7 @@ from llmproc_nb.drivers.sandbox.reasons import Reasons
 from llmproc_nb.drivers.sandbox.zygote import ZYGOTE
 from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.channel import close_all
+from llmproc_nb.inside.folder import make as make_folder
 from llmproc_nb.inside.rules import Rules
 
 START_S = 60.0

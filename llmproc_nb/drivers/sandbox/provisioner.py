@@ -23,8 +23,9 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Int, List, Unicode
 
 from llmproc_nb.core.errors import PersonError
-from llmproc_nb.drivers.sandbox import folder, meter
+from llmproc_nb.drivers.sandbox import meter
 from llmproc_nb.drivers.sandbox.files import too_much
+from llmproc_nb.inside import folder
 from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.rules import Rules, environment
 

@@ -26,7 +26,7 @@ if {root!r} not in sys.path:
     sys.path.insert(0, {root!r})
 from llmproc_nb.inside import zygote
 sys.path.append(sys.path.pop(sys.path.index({root!r})))
-zygote.main({fd}, {pid})
+zygote.main({fd}, {pid}, {base!r})
 """
 """What it runs: this very checkout's code, whose folder then comes last in the search for modules."""
 
@@ -77,7 +77,8 @@ class Zygote:
         if self._socket is None:
             ours, other = socket.socketpair()
             self._said = tempfile.TemporaryFile()  # noqa: SIM115
-            code = START.format(root=str(Path(__file__).resolve().parents[3]), fd=other.fileno(), pid=os.getpid())
+            root, base = str(Path(__file__).resolve().parents[3]), tempfile.gettempdir()
+            code = START.format(root=root, fd=other.fileno(), pid=os.getpid(), base=base)
             with other:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-c", code],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from kernels import Kernel
+from kernels import Kernel, ok
+from kernels import kernel as reloaded
 
 SETUP = '''
 %load_ext llmproc_nb
@@ -256,6 +257,26 @@ def test_unloading_takes_everything_back():
         assert with_ext.run("%reload_ext llmproc_nb\n%agent").status == "ok"
     finally:
         with_ext.close()
+
+
+def test_a_reload_keeps_the_processes_the_log_and_the_settings():
+    with reloaded() as again:
+        again.run(SETUP)
+        again.run("%agent -p prog --system short\n%config AgentMagics.value_tokens = 77")
+        again.run("%%agent k -p prog\nhello", cell="a")
+        for reload in ("%reload_ext llmproc_nb", "%unload_ext llmproc_nb\n%load_ext llmproc_nb"):
+            assert ok(again.run(reload)).printed == ""
+            assert "k" in again.run("%ps").data()[0].split()
+        assert again.run("%%agent k\nmore", cell="b").data() == ["k (scripted: no model answered): two"]
+        assert "[2 rows" in again.run("%log calls").data()[0]
+        assert "hello" in again.run("%tree k").data()[0]
+        assert "system short" in again.run("%agent").data()[0]
+        assert again.run("get_ipython().llmproc.settings.value_tokens").data() == ["77"]
+        assert again.run("from llmproc_nb import default_machine; default_machine() is k.machine").data() == ["True"]
+        changed = again.run("import os; os.environ['LLMPROC_NB_MODE'] = 'replay'\n%reload_ext llmproc_nb")
+        assert "processes run in mode 'live' already" in changed.printed
+        again.run("%unload_ext llmproc_nb")
+        assert again.run("print(k.run('and in Python').result())").printed == "three\n"
 
 
 def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):

@@ -22,6 +22,14 @@ from llmproc_nb.notebook.notebook import Notebook
 MODES = ["live", "record", "replay", "auto"]
 
 
+def _told() -> tuple[str | None, str | None]:
+    """The mode and the recording that the environment says. Raises PersonError."""
+    mode = os.environ.get("LLMPROC_NB_MODE")
+    if mode is not None and mode not in MODES:
+        raise PersonError(f"LLMPROC_NB_MODE is {mode!r}", right=f"a mode is one of {', '.join(MODES)}")
+    return mode, os.environ.get("LLMPROC_NB_RECORDING")
+
+
 @magics_class
 class AgentMagics(Magics):
     """Agents as processes: `%%agent`, `%agent`, `%ps`, `%log`, `%replay`, `%wait`, `%kill`."""
@@ -40,14 +48,23 @@ class AgentMagics(Magics):
     recording = Unicode("", help="the recording that record, replay and auto use, as in recordings/demo.jsonl").tag(config=True)
 
     def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
-        told = os.environ.get("LLMPROC_NB_MODE")
-        if told is not None and told not in MODES:
-            raise PersonError(f"LLMPROC_NB_MODE is {told!r}", right=f"a mode is one of {', '.join(MODES)}")
+        self._told = _told()
         super().__init__(shell, config=shell.config)
         self.notebook = notebook
-        self.mode = told or self.mode
-        self.recording = os.environ.get("LLMPROC_NB_RECORDING", self.recording)
+        self.mode, self.recording = self._told[0] or self.mode, self.recording if self._told[1] is None else self._told[1]
         notebook.choice = Choice(program=self.program or None, model=self.model or None, max_steps=self.max_steps or None)
+
+    def read_environment(self) -> None:
+        """Take the mode of the environment where it says another one by now; while processes run, theirs stays. Raises PersonError."""
+        told, machine = _told(), self.notebook.machine_if_made
+        if told == self._told:
+            return
+        self._told = told
+        if machine is not None and machine.processes:
+            print(f"processes run in mode {self.mode!r} already, which stays; the environment's counts after a restart of the kernel")
+            return
+        self.notebook.forget_machine()
+        self.mode, self.recording = told[0] or self.mode, self.recording if told[1] is None else told[1]
 
     @property
     def streams(self) -> bool:

@@ -211,6 +211,21 @@ def test_a_program_cannot_change_under_a_running_process(kernel):
     assert "runs program 'prog' (m) already" in ran.error["evalue"]
 
 
+def test_max_steps_counts_for_the_call_of_its_cell(kernel):
+    kernel.run("from llmproc_nb import Program")
+    kernel.run("L = Program(name='L', provider='scripted', model='m', script=({'call': [{'name': 'where'}]},) * 4 + ({'say': 'at last'},))")
+    steps = "_.stop_reason, len(_.api_calls), looper.pid"
+    kernel.run("%%agent looper --program L --tools where --max-steps 2\ngo", cell="l1")
+    assert kernel.run(steps).data()[0].startswith("('max_steps', 2")
+    pid = kernel.run("looper.pid").data()
+    assert ok(kernel.run("%%agent looper --max-steps 1\ngo on", cell="l2")).status == "ok"
+    assert kernel.run(steps).data() == [f"('max_steps', 1, {pid[0]})"]
+    ok(kernel.run("%%agent looper --program L --max-steps 5\ngo on", cell="l3"))
+    assert kernel.run(steps).data() == [f"('end_turn', 2, {pid[0]})"]
+    ok(kernel.run("%%agent looper --program L --tools where --max-steps 4\ngo", cell="l1"))
+    assert kernel.run(steps).data() == [f"('max_steps', 4, {pid[0]})"]
+
+
 def test_the_cell_that_made_a_process_may_make_it_anew(kernel):
     kernel.run("%%agent anew -p prog\nhi", cell="y1")
     first = kernel.run("anew.pid").data()

@@ -168,6 +168,11 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
         ("%%agent e -p 'prog\nhi", "quotes come in pairs"),
         ("%kill nobody", "there is no process 'nobody'"),
         ("%log nothing", "there is no frame 'nothing'; there are calls, messages, tools, processes, fds, code, events, seen."),
+        ("%log messages scout", "'scout' is not the number of a request; `%log messages -n scout` is only of process scout. See `%log?`."),
+        ("%log seen scout", "`%log seen -n scout` is only of process scout"),
+        ("%agent scout", "a cell that begins with `%%agent scout` runs a process. See `%agent?`."),
+        ("%agent scout --model x", "a cell that begins with `%%agent scout` runs a process"),
+        ("%agent --toools x", "%agent: unrecognized arguments: --toools x"),
         ("%agent --mode replay --recording missing-one", "mode is chosen before the first one starts"),
     ],
 )

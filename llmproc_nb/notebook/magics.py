@@ -113,7 +113,7 @@ class AgentMagics(Magics):
         """Choose what processes to come are made of, or (without flags) show what is chosen and what runs."""
         from llmproc_nb.notebook import recording
 
-        args = parse(self.agent_line, line)
+        args = self._chosen_by(line)
         before, modes = self.notebook.choice, (self.mode, self.recording)
         try:
             if args.reset:
@@ -129,6 +129,17 @@ class AgentMagics(Magics):
             raise
         self.stream = args.stream or self.stream
         return self.notebook.state() if args.resume is None else resumed
+
+    def _chosen_by(self, line: str) -> Any:
+        """The line of `%agent`, read. Raises PersonError, which says where a name belongs."""
+        try:
+            return parse(self.agent_line, line)
+        except PersonError as error:
+            _, unknown, words = error.found.partition("unrecognized arguments: ")
+            if not unknown or words.startswith("-"):
+                raise
+            right = f"`%agent` chooses for processes to come; a cell that begins with `%%agent {words.split()[0]}` runs a process"
+            raise PersonError(error.found, place=error.place, right=right, step=error.step) from None
 
     @observe("program", "model", "max_steps")
     def _chosen(self, change: Any) -> None:
@@ -163,7 +174,7 @@ class AgentMagics(Magics):
     @line_magic("log")
     @magic_arguments("log")
     @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools, processes, fds, code or seen (default: calls)")
-    @argument("step", nargs="?", type=int, help="with seen: the request whose messages to show, -1 is the last (default: list them)")
+    @argument("step", nargs="?", help="with seen: the request whose messages to show, -1 is the last (default: list them)")
     @argument("-n", "--name", metavar="NAME", help="only this process")
     @argument("-f", "--file", metavar="LOG", help="another log than this kernel's: a file, or a .llmproc folder")
     def log_line(self, line: str) -> Any:
@@ -174,7 +185,8 @@ class AgentMagics(Magics):
         from llmproc_nb.notebook import recording
 
         args = parse(self.log_line, line)
-        return recording.log_frame(self.notebook, args.frame, args.name, args.file, args.step)
+        step = recording.step_of(args.frame, args.step)
+        return recording.log_frame(self.notebook, args.frame, args.name, args.file, step)
 
     @line_magic("replay")
     @magic_arguments("replay")

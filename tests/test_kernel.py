@@ -160,6 +160,8 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
             "%%agent e -p prog --tools x_y\nhi",
             "functions of this notebook: block, where; tools that ship: calculator, read_file, list_dir, ",
         ),
+        ("%%agent e -p prog --tools threading\nhi", "'threading' is a module of this notebook, which is no tool; functions of this"),
+        ("%%agent e -p prog --tools slow\nhi", "'slow' is a dict of this notebook, which is no tool"),
         ("%%agent e -p prog\nhi {{nothing_here}}", "nothing_here"),
         ("%%agent e -p prog\nhi {{1/0}}", "ZeroDivisionError"),
         ("%%agent time -p prog\nhi", "'time' is a module of this notebook already"),
@@ -188,6 +190,17 @@ def test_tools_may_be_listed_with_spaces(kernel):
     kernel.run("%%agent spaced -p prog --tools where, block --max-steps 3\nhi")
     kernel.run("%%agent spaced --tools=where , block  # and a comment\nhi")
     assert kernel.run("[tool.name for tool in spaced.tools][:2]").data() == ["['where', 'block']"]
+
+
+def test_a_name_that_is_no_function_hides_no_tool_that_ships(kernel):
+    try:
+        ok(kernel.run("import copy\npaste = slow\ncalculator = 'read_file'"))
+        ok(kernel.run("%%agent copies -p prog --tools copy,paste\nhi"))
+        ok(kernel.run("%%agent copies --tools calculator\nhi"))
+        names = kernel.run("sorted({tool.name for tool in copies.tools} & {'copy', 'paste', 'calculator', 'read_file'})")
+        assert names.data() == ["['calculator', 'copy', 'paste']"]
+    finally:
+        kernel.run("del copy, paste, calculator")
 
 
 def test_a_mode_that_comes_too_late_says_what_to_do(kernel):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.errors import PersonError, meant
+from llmproc_nb.core.program import ToolWish
 from llmproc_nb.core.syscall import fd_rules
 from llmproc_nb.drivers import table
 
@@ -75,10 +76,15 @@ class Processes:
 
         namespace, shipped = self._notebook.ip.user_ns, table.tool_names()
         for name in names:
-            if name not in namespace and name not in shipped:
-                own = tool_names(namespace)
-                there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
-                raise PersonError(f"there is no tool {name!r}", place="%%agent --tools", right=meant(name, (*own, *shipped), there))
+            if name in shipped or _is_tool(namespace.get(name)):
+                continue
+            own = tool_names(namespace)
+            there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
+            if name in namespace:
+                found, right = f"{name!r} is a {type(namespace[name]).__name__} of this notebook, which is no tool", there
+            else:
+                found, right = f"there is no tool {name!r}", meant(name, (*own, *shipped), there)
+            raise PersonError(found, place="%%agent --tools", right=right)
 
     def check_free(self, name: str, parent: Process | None) -> None:
         """As check_name, of a name for a new process. Raises PersonError also where a living process has it."""
@@ -98,7 +104,8 @@ class Processes:
 
     def functions(self, names: Iterable[str]) -> dict[str, Any]:
         """Tools by name: functions of the notebook where there is one of that name, else the name of a built-in tool."""
-        return {name: self._notebook.ip.user_ns.get(name, name) for name in names}
+        namespace = self._notebook.ip.user_ns
+        return {name: namespace[name] if _is_tool(namespace.get(name)) else name for name in names}
 
     def notes(self, process: api.Process) -> tuple[str, ...]:
         """What a person should know of a process, once: what its program asked for in vain, and what was chosen since."""
@@ -157,3 +164,8 @@ class Processes:
         functions = self.functions(flags.tools)
         program = self.program(flags.choice.over(self._notebook.choice), flags.name)
         return machine.start(program, name=flags.name, tools=functions.values()), functions  # type: ignore[return-value]
+
+
+def _is_tool(value: Any) -> bool:
+    """Whether a value of the notebook can be offered as a tool; a module or a frame has a name only by chance."""
+    return callable(value) or isinstance(value, ToolWish)

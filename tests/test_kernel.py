@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from kernels import Kernel, ok
+from kernels import Kernel, error, ok
 from kernels import kernel as reloaded
 
 SETUP = '''
@@ -242,6 +242,23 @@ def test_max_steps_counts_for_the_call_of_its_cell(kernel):
     assert kernel.run(steps).data() == [f"('end_turn', 2, {pid[0]})"]
     ok(kernel.run("%%agent looper --program L --tools where --max-steps 4\ngo", cell="l1"))
     assert kernel.run(steps).data() == [f"('max_steps', 4, {pid[0]})"]
+
+
+def test_a_process_without_any_reply_may_be_started_anew(kernel):
+    assert "AuthError" in error(kernel.run("%%agent other --model gpt-9\nhi", cell="o1"))
+    before = kernel.run("first = other; len([one for one in first.machine.processes.values() if one.alive])").data()
+    assert kernel.run("%%agent other -p prog\nhi", cell="o2").data()[-1] == "other (scripted: no model answered): one"
+    alive = "len([one for one in first.machine.processes.values() if one.alive])"
+    assert kernel.run(f"{alive}, first.alive, other.alive").data() == [f"({before[0]}, False, True)"]
+    assert kernel.run("list(get_ipython().run_line_magic('log', 'calls -n other').error.notna())").data() == ["[True, False]"]
+    assert "runs program 'prog' (m) already" in error(kernel.run("%%agent other --model gpt-9\nhi", cell="o3"))
+
+
+def test_a_process_that_has_not_replied_yet_is_not_started_anew(kernel):
+    kernel.run("%%agent busy -p prog --bg\nslow please", cell="u1")
+    said = error(kernel.run("%%agent busy --system other\nhi", cell="u2"))
+    kernel.run("%kill busy")
+    assert "runs program 'prog' (m) already" in said
 
 
 def test_the_cell_that_made_a_process_may_make_it_anew(kernel):

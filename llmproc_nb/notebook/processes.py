@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.errors import PersonError, meant
+from llmproc_nb.core.event import Replied
 from llmproc_nb.core.program import ToolWish
 from llmproc_nb.core.syscall import fd_rules
 from llmproc_nb.drivers import table
@@ -145,6 +146,8 @@ class Processes:
             return False
         if chosen is None and self.program(wanted, flags.name).declaration() == process.program.declaration():
             return False  # it came back from a log, or was started in Python
+        if _is_blank(process):
+            return True
         raise PersonError(
             f"process {process.name!r} runs program {process.program.name!r} ({process.program.model}) already",
             right="flags that choose a program count when a process starts",
@@ -153,6 +156,9 @@ class Processes:
 
     def _start(self, flags: CellFlags) -> api.Process:
         process, functions = self._made(flags, self._notebook.machine)
+        before = self._notebook.ip.user_ns.get(flags.name)
+        if before is not None and before.alive and _is_blank(before):
+            before.kill()  # nobody could reach it by its name, and nothing came of it
         self._notebook.ip.user_ns[flags.name] = process
         self._births[process.pid] = (self._notebook.cell, flags.choice.over(self._notebook.choice))
         self._tools[process.pid] = functions
@@ -169,3 +175,10 @@ class Processes:
 def _is_tool(value: Any) -> bool:
     """Whether a value of the notebook can be offered as a tool; a module or a frame has a name only by chance."""
     return callable(value) or isinstance(value, ToolWish)
+
+
+def _is_blank(process: Process) -> bool:
+    """Whether nothing came of a process yet: no reply, also not of the one it was forked from, no child, and no call is under way."""
+    if process.children or any(not call.done() for call in process.calls) or any(one.role != "system" for one in process.messages):
+        return False
+    return not any(isinstance(event, Replied) and event.pid == process.pid for event in process.machine.log.events)

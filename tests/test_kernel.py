@@ -261,6 +261,40 @@ def test_a_process_that_has_not_replied_yet_is_not_started_anew(kernel):
     assert "runs program 'prog' (m) already" in said
 
 
+EDITED = """
+from llmproc_nb import Program
+def add_up(a: int) -> int:
+    return a + SUM
+P = Program(name="P", system="SYSTEM", provider="scripted", model="m", tools=(add_up,), script=lambda request: "answer" + "SAID")
+"""
+
+
+def edited(kernel, system="one", total="1", said=""):
+    ok(kernel.run(EDITED.replace("SYSTEM", system).replace("SUM", total).replace("SAID", said)))
+
+
+def test_a_program_that_was_edited_is_noted_in_the_cell(kernel, tmp_path):
+    note = "{0} goes on with the program it began with, which was changed since; after `%kill {0}` a cell starts it from the new one"
+    edited(kernel)
+    kernel.run("%%agent s --program P\nhi", cell="s1")
+    for changed in ({}, {"system": "two"}, {"total": "2"}, {"said": "!"}, {}):
+        edited(kernel, **changed)
+        said = kernel.run("%%agent s --program P\nagain", cell="s2").data()[-1]
+        assert (note.format("s") in said) == bool(changed), changed
+    edited(kernel, system="three")
+    unnamed = [note.format("s") in kernel.run("%%agent s\nmore", cell="s3").data()[-1] for _ in range(2)]
+    assert unnamed == [True, False]
+    kernel.run("%kill s")
+    assert "goes on" not in kernel.run("%%agent s --program P\nanew", cell="s4").data()[-1]
+    assert kernel.run("s.program.system").data() == ["'three'"]
+    file, text = tmp_path / "prg.toml", '[model]\nname = "m"\nprovider = "scripted"\n[prompt]\nsystem = "one"\n'
+    text += '[[script.turns]]\nwhen = "hi"\nsay = "yes"\n'
+    for number, written in enumerate((text, text, text.replace("one", "two"), text.replace("yes", "no"), "[")):
+        file.write_text(written)
+        ran = ok(kernel.run(f"%%agent t --program {file}\nhi {number}", cell=f"t{number}"))
+        assert (note.format("t") in ran.data()[-1]) == (number in (2, 3)), number
+
+
 def test_the_cell_that_made_a_process_may_make_it_anew(kernel):
     kernel.run("%%agent anew -p prog\nhi", cell="y1")
     first = kernel.run("anew.pid").data()

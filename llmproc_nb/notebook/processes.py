@@ -37,6 +37,9 @@ class Processes:
         self._births: dict[int, tuple[str | None, Choice]] = {}
         self._tools: dict[int, dict[str, Any]] = {}
         self._noted: dict[int, Choice] = {}
+        self._begun: dict[int, api.Program] = {}
+        """The programs that processes began with, and (below) those that were told to be others by now."""
+        self._told: dict[int, api.Program] = {}
 
     def of_cell(self, flags: CellFlags) -> api.Process:
         """The process of a cell, started where there is none yet. A dry run starts it on a machine of its own, which leaves no trace."""
@@ -108,15 +111,33 @@ class Processes:
         namespace = self._notebook.ip.user_ns
         return {name: namespace[name] if _is_tool(namespace.get(name)) else name for name in names}
 
-    def notes(self, process: api.Process) -> tuple[str, ...]:
-        """What a person should know of a process, once: what its program asked for in vain, and what was chosen since."""
+    def notes(self, process: api.Process, flags: CellFlags) -> tuple[str, ...]:
+        """What a person should know of a process, once: what its program asked for in vain, and what was chosen or changed since."""
         choice = self._notebook.choice
         notes = process.notes if process.pid not in self._noted else ()
         self._noted.setdefault(process.pid, choice)
         if choice != self._noted[process.pid]:
             self._noted[process.pid] = choice
             notes = (*notes, f"{process.name} goes on as it was started; `%agent` chooses for processes to come")
-        return notes
+        return (*notes, *self._changed(process, flags))
+
+    def _changed(self, process: api.Process, flags: CellFlags) -> tuple[str, ...]:
+        """A note where the file or the variable of a process's program says something else by now; in each cell that names it."""
+        _, chosen = self._births.get(process.pid, (None, None))
+        if chosen is None or chosen.program is None:
+            return ()
+        try:
+            program = self.program(chosen, process.name)
+        except PersonError:  # it is gone, or cannot be read just now: the process does not need it
+            return ()
+        named, told = flags.choice.program is not None, self._told.get(process.pid)
+        if _is_same(program, self._begun[process.pid]) or (not named and told is not None and _is_same(program, told)):
+            return ()
+        self._told[process.pid] = program
+        return (
+            f"{process.name} goes on with the program it began with, which was changed since; after `%kill {process.name}` "
+            "a cell starts it from the new one",
+        )
 
     def _known(self, flags: CellFlags) -> api.Process | None:
         """The living process that a cell goes on with; None where it starts one. Raises PersonError for a name that cannot be one."""
@@ -161,7 +182,7 @@ class Processes:
             before.kill()  # nobody could reach it by its name, and nothing came of it
         self._notebook.ip.user_ns[flags.name] = process
         self._births[process.pid] = (self._notebook.cell, flags.choice.over(self._notebook.choice))
-        self._tools[process.pid] = functions
+        self._tools[process.pid], self._begun[process.pid] = functions, process.program  # type: ignore[assignment]
         return process
 
     def _made(self, flags: CellFlags, machine: api.Machine) -> tuple[api.Process, dict[str, Any]]:
@@ -182,3 +203,13 @@ def _is_blank(process: Process) -> bool:
     if process.children or any(not call.done() for call in process.calls) or any(one.role != "system" for one in process.messages):
         return False
     return not any(isinstance(event, Replied) and event.pid == process.pid for event in process.machine.log.events)
+
+
+def _is_same(one: api.Program, other: api.Program) -> bool:
+    """Whether two programs say the same. A function that was defined anew as it was is the same one."""
+    return one == other or (one.declaration() == other.declaration() and _codes(one) == _codes(other))
+
+
+def _codes(program: api.Program) -> list[Any]:
+    """The code of the program's functions."""
+    return [getattr(getattr(one, "function", one), "__code__", None) for one in (program.script, *program.tools)]

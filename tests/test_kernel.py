@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from kernels import Kernel
+from kernels import Kernel, error, ok
+from kernels import kernel as reloaded
 
 SETUP = '''
 %load_ext llmproc_nb
@@ -159,6 +160,8 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
             "%%agent e -p prog --tools x_y\nhi",
             "functions of this notebook: block, where; tools that ship: calculator, read_file, list_dir, ",
         ),
+        ("%%agent e -p prog --tools threading\nhi", "'threading' is a module of this notebook, which is no tool; functions of this"),
+        ("%%agent e -p prog --tools slow\nhi", "'slow' is a dict of this notebook, which is no tool"),
         ("%%agent e -p prog\nhi {{nothing_here}}", "nothing_here"),
         ("%%agent e -p prog\nhi {{1/0}}", "ZeroDivisionError"),
         ("%%agent time -p prog\nhi", "'time' is a module of this notebook already"),
@@ -167,6 +170,11 @@ def test_without_cell_ids_a_repeated_prompt_is_appended_and_that_is_said(kernel)
         ("%%agent e -p 'prog\nhi", "quotes come in pairs"),
         ("%kill nobody", "there is no process 'nobody'"),
         ("%log nothing", "there is no frame 'nothing'; there are calls, messages, tools, processes, fds, code, events, seen."),
+        ("%log messages scout", "'scout' is not the number of a request; `%log messages -n scout` is only of process scout. See `%log?`."),
+        ("%log seen scout", "`%log seen -n scout` is only of process scout"),
+        ("%agent scout", "a cell that begins with `%%agent scout` runs a process. See `%agent?`."),
+        ("%agent scout --model x", "a cell that begins with `%%agent scout` runs a process"),
+        ("%agent --toools x", "%agent: unrecognized arguments: --toools x"),
         ("%agent --mode replay --recording missing-one", "mode is chosen before the first one starts"),
     ],
 )
@@ -182,6 +190,17 @@ def test_tools_may_be_listed_with_spaces(kernel):
     kernel.run("%%agent spaced -p prog --tools where, block --max-steps 3\nhi")
     kernel.run("%%agent spaced --tools=where , block  # and a comment\nhi")
     assert kernel.run("[tool.name for tool in spaced.tools][:2]").data() == ["['where', 'block']"]
+
+
+def test_a_name_that_is_no_function_hides_no_tool_that_ships(kernel):
+    try:
+        ok(kernel.run("import copy\npaste = slow\ncalculator = 'read_file'"))
+        ok(kernel.run("%%agent copies -p prog --tools copy,paste\nhi"))
+        ok(kernel.run("%%agent copies --tools calculator\nhi"))
+        names = kernel.run("sorted({tool.name for tool in copies.tools} & {'copy', 'paste', 'calculator', 'read_file'})")
+        assert names.data() == ["['calculator', 'copy', 'paste']"]
+    finally:
+        kernel.run("del copy, paste, calculator")
 
 
 def test_a_mode_that_comes_too_late_says_what_to_do(kernel):
@@ -208,6 +227,72 @@ def test_a_program_cannot_change_under_a_running_process(kernel):
     kernel.run("%%agent fixed -p prog\nhi", cell="x1")
     ran = kernel.run("%%agent fixed --system other\nhi", cell="x2")
     assert "runs program 'prog' (m) already" in ran.error["evalue"]
+
+
+def test_max_steps_counts_for_the_call_of_its_cell(kernel):
+    kernel.run("from llmproc_nb import Program")
+    kernel.run("L = Program(name='L', provider='scripted', model='m', script=({'call': [{'name': 'where'}]},) * 4 + ({'say': 'at last'},))")
+    steps = "_.stop_reason, len(_.api_calls), looper.pid"
+    kernel.run("%%agent looper --program L --tools where --max-steps 2\ngo", cell="l1")
+    assert kernel.run(steps).data()[0].startswith("('max_steps', 2")
+    pid = kernel.run("looper.pid").data()
+    assert ok(kernel.run("%%agent looper --max-steps 1\ngo on", cell="l2")).status == "ok"
+    assert kernel.run(steps).data() == [f"('max_steps', 1, {pid[0]})"]
+    ok(kernel.run("%%agent looper --program L --max-steps 5\ngo on", cell="l3"))
+    assert kernel.run(steps).data() == [f"('end_turn', 2, {pid[0]})"]
+    ok(kernel.run("%%agent looper --program L --tools where --max-steps 4\ngo", cell="l1"))
+    assert kernel.run(steps).data() == [f"('max_steps', 4, {pid[0]})"]
+
+
+def test_a_process_without_any_reply_may_be_started_anew(kernel):
+    assert "AuthError" in error(kernel.run("%%agent other --model gpt-9\nhi", cell="o1"))
+    before = kernel.run("first = other; len([one for one in first.machine.processes.values() if one.alive])").data()
+    assert kernel.run("%%agent other -p prog\nhi", cell="o2").data()[-1] == "other (scripted: no model answered): one"
+    alive = "len([one for one in first.machine.processes.values() if one.alive])"
+    assert kernel.run(f"{alive}, first.alive, other.alive").data() == [f"({before[0]}, False, True)"]
+    assert kernel.run("list(get_ipython().run_line_magic('log', 'calls -n other').error.notna())").data() == ["[True, False]"]
+    assert "runs program 'prog' (m) already" in error(kernel.run("%%agent other --model gpt-9\nhi", cell="o3"))
+
+
+def test_a_process_that_has_not_replied_yet_is_not_started_anew(kernel):
+    kernel.run("%%agent busy -p prog --bg\nslow please", cell="u1")
+    said = error(kernel.run("%%agent busy --system other\nhi", cell="u2"))
+    kernel.run("%kill busy")
+    assert "runs program 'prog' (m) already" in said
+
+
+EDITED = """
+from llmproc_nb import Program
+def add_up(a: int) -> int:
+    return a + SUM
+P = Program(name="P", system="SYSTEM", provider="scripted", model="m", tools=(add_up,), script=lambda request: "answer" + "SAID")
+"""
+
+
+def edited(kernel, system="one", total="1", said=""):
+    ok(kernel.run(EDITED.replace("SYSTEM", system).replace("SUM", total).replace("SAID", said)))
+
+
+def test_a_program_that_was_edited_is_noted_in_the_cell(kernel, tmp_path):
+    note = "{0} goes on with the program it began with, which was changed since; after `%kill {0}` a cell starts it from the new one"
+    edited(kernel)
+    kernel.run("%%agent s --program P\nhi", cell="s1")
+    for changed in ({}, {"system": "two"}, {"total": "2"}, {"said": "!"}, {}):
+        edited(kernel, **changed)
+        said = kernel.run("%%agent s --program P\nagain", cell="s2").data()[-1]
+        assert (note.format("s") in said) == bool(changed), changed
+    edited(kernel, system="three")
+    unnamed = [note.format("s") in kernel.run("%%agent s\nmore", cell="s3").data()[-1] for _ in range(2)]
+    assert unnamed == [True, False]
+    kernel.run("%kill s")
+    assert "goes on" not in kernel.run("%%agent s --program P\nanew", cell="s4").data()[-1]
+    assert kernel.run("s.program.system").data() == ["'three'"]
+    file, text = tmp_path / "prg.toml", '[model]\nname = "m"\nprovider = "scripted"\n[prompt]\nsystem = "one"\n'
+    text += '[[script.turns]]\nwhen = "hi"\nsay = "yes"\n'
+    for number, written in enumerate((text, text, text.replace("one", "two"), text.replace("yes", "no"), "[")):
+        file.write_text(written)
+        ran = ok(kernel.run(f"%%agent t --program {file}\nhi {number}", cell=f"t{number}"))
+        assert (note.format("t") in ran.data()[-1]) == (number in (2, 3)), number
 
 
 def test_the_cell_that_made_a_process_may_make_it_anew(kernel):
@@ -256,6 +341,26 @@ def test_unloading_takes_everything_back():
         assert with_ext.run("%reload_ext llmproc_nb\n%agent").status == "ok"
     finally:
         with_ext.close()
+
+
+def test_a_reload_keeps_the_processes_the_log_and_the_settings():
+    with reloaded() as again:
+        again.run(SETUP)
+        again.run("%agent -p prog --system short\n%config AgentMagics.value_tokens = 77")
+        again.run("%%agent k -p prog\nhello", cell="a")
+        for reload in ("%reload_ext llmproc_nb", "%unload_ext llmproc_nb\n%load_ext llmproc_nb"):
+            assert ok(again.run(reload)).printed == ""
+            assert "k" in again.run("%ps").data()[0].split()
+        assert again.run("%%agent k\nmore", cell="b").data() == ["k (scripted: no model answered): two"]
+        assert "[2 rows" in again.run("%log calls").data()[0]
+        assert "hello" in again.run("%tree k").data()[0]
+        assert "system short" in again.run("%agent").data()[0]
+        assert again.run("get_ipython().llmproc.settings.value_tokens").data() == ["77"]
+        assert again.run("from llmproc_nb import default_machine; default_machine() is k.machine").data() == ["True"]
+        changed = again.run("import os; os.environ['LLMPROC_NB_MODE'] = 'replay'\n%reload_ext llmproc_nb")
+        assert "processes run in mode 'live' already" in changed.printed
+        again.run("%unload_ext llmproc_nb")
+        assert again.run("print(k.run('and in Python').result())").printed == "three\n"
 
 
 def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):

@@ -126,6 +126,59 @@ def test_what_cannot_be_said_is_refused_before_anything_is_sent(source, message)
     assert str(caught.value) == message
 
 
+class Detached:
+    def __getattr__(self, name):
+        raise RuntimeError("detached " + name)
+
+
+class Unsaid:
+    def __init__(self, given):
+        self.given = given
+
+    def __repr__(self):
+        return self.given()  # type: ignore[no-any-return]
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Closed:
+    def __dir__(self):
+        raise RuntimeError("closed")
+
+
+def mute():
+    raise Mute
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{t}}", "prompt: showing t raised RuntimeError: detached "),
+        ("see @t", "prompt: showing t raised RuntimeError: detached "),
+        ("{{w}}", "prompt: showing w raised ZeroDivisionError: "),
+        ("{{[w]}}", "prompt: showing [w] raised ZeroDivisionError: "),
+        ("@five", "prompt: showing five raised TypeError: __repr__ returned non-string"),
+        ("{{mute}}", "prompt: showing mute raised Mute; nothing was sent."),
+        ("{{mute.given()}}", "prompt: {{mute.given()}} raised Mute; nothing was sent."),
+        ("@closed.x", "prompt: closed has no attribute 'x'; @closed is the value itself. "),
+        ("{{other_class}}", "prompt: showing other_class raised RuntimeError: no class; nothing was sent."),
+    ],
+)
+def test_a_value_that_raises_is_refused_in_one_line(source, message):
+    class OtherClass:
+        @property
+        def __class__(self):
+            raise RuntimeError("no class")
+
+    names = {"t": Detached(), "w": Unsaid(lambda: 1 / 0), "five": Unsaid(lambda: 5), "mute": Unsaid(mute), "closed": Closed()}
+    with pytest.raises(PromptError) as caught:
+        rendered(source, **names, other_class=OtherClass())
+    assert str(caught.value).startswith(message)
+
+
 def test_a_small_frame_goes_whole_below_the_line_that_names_it():
     assert said("Which rows of @df are odd?\nBe brief.", df=SMALL) == f"Which rows of df are odd?\n\ndf: {SMALL_TEXT}\nBe brief."
 

@@ -63,6 +63,15 @@ def _rebuild(kind: type[LlmprocError], fields: dict[str, object]) -> LlmprocErro
     return error
 
 
+def raised(error: BaseException) -> str:
+    """What somebody else's code raised: its kind and its text, where it has one and can say it."""
+    try:
+        text = str(error)
+    except Exception:  # it is foreign code as well
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """What would be right in place of a word: the known one that is near to it, else something else."""
     near = difflib.get_close_matches(word, list(known), 1)

@@ -92,7 +92,9 @@ class LateDrivers:
             return self._named_tool(wish, program)
         if callable(wish):
             return load(f"{HERE}.schema:tool")(wish)  # type: ignore[no-any-return]
-        raise ToolDeclarationError(f"{wish!r:.80} is no tool", right="a function, a Tool or a tool's name is needed")
+        raise ToolDeclarationError(
+            f"a value of type {type(wish).__name__} is no tool", right="a function, a Tool or a tool's name is needed"
+        )
 
     def _named_tool(self, wish: ToolWish, program: Program) -> Tool:
         if wish.name in SYSCALLS:

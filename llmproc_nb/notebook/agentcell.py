@@ -88,7 +88,7 @@ class AgentCells:
         if flags.dry_run:
             return CellCall(notebook, process, None, None, (), dry=self._dry_run(process, prompt, fit))
         cells, cell, execution = self._cells.setdefault(process.pid, Cells()), notebook.cell, notebook.execution
-        notes = (*notebook.processes.notes(process), *cells.notes(process, cell, execution, body), *fit.notes)
+        notes = (*notebook.processes.notes(process, flags), *cells.notes(process, cell, execution, body), *fit.notes)
 
         def begin() -> None:
             """Stand where this cell has to start, when its turn has come."""

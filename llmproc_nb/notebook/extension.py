@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-ATTRIBUTE = "llmproc"
+ATTRIBUTE, KEPT = "llmproc", "llmproc_kept"
 MAGICS = (
     "llmproc_nb.notebook.magics:AgentMagics",
     "llmproc_nb.notebook.syscalls:SyscallMagics",
@@ -19,7 +19,7 @@ _RUNS = {"agent": "agent_cells", "fork": "fork_cells"}
 
 
 def load(ip: InteractiveShell) -> None:
-    """Load into a shell; loading twice is loading once."""
+    """Load into a shell; loading twice is loading once, and a load after an unload takes up what was there."""
     if getattr(ip, ATTRIBUTE, None) is not None:
         return
     from llmproc_nb import api
@@ -27,11 +27,16 @@ def load(ip: InteractiveShell) -> None:
     from llmproc_nb.notebook import sdk
     from llmproc_nb.notebook.notebook import Notebook
 
-    notebook = Notebook(ip)
-    made = [named(name)(ip, notebook) for name in MAGICS]
+    kept = getattr(ip, KEPT, None)
+    if kept is None:
+        notebook = Notebook(ip)
+        made = [named(name)(ip, notebook) for name in MAGICS]
+        notebook.settings = made[0]
+    else:
+        notebook, made = kept
+        notebook.settings.read_environment()
     setattr(ip, ATTRIBUTE, notebook)
-    ip.register_magics(*made)
-    notebook.settings = made[0]
+    setattr(ip, KEPT, (notebook, made))
     notebook.undo = [
         api.make_default_with(lambda: notebook.machine),
         _magics(ip, made),
@@ -44,18 +49,20 @@ def load(ip: InteractiveShell) -> None:
 
 
 def unload(ip: InteractiveShell) -> None:
-    """Take everything back but the processes, which stay in the namespace."""
+    """Take everything back but the machine and the settings: its processes go on in Python, and the next load takes them up."""
     notebook = getattr(ip, ATTRIBUTE, None)
     if notebook is None:
         return
     for undo in reversed(notebook.undo):
         undo()
-    notebook.forget_machine()
+    notebook.leave_cell()
     setattr(ip, ATTRIBUTE, None)
 
 
 def _magics(ip: InteractiveShell, made: list[Any]) -> Any:
-    """What takes the magics back."""
+    """Register the magics; gives what takes them back."""
+    ip.register_magics(*made)
+    ip.configurables += [one for one in made if one not in ip.configurables]  # those that are new have done it themselves
 
     def undo() -> None:
         for kind in ("line", "cell"):

@@ -31,10 +31,10 @@ class CellFlags(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cell_flags(args: Any) -> CellFlags:
-    """The flags of a `%%agent` cell from its parsed line."""
+    """The flags of a `%%agent` cell from its parsed line. Its --max-steps holds for its own call: it chooses no program."""
     return CellFlags(
         name=args.name,
-        choice=choice_of(args),
+        choice=msgspec.structs.replace(choice_of(args), max_steps=None),
         tools=tuple(name for word in (args.tools or "").split(",") if (name := word.strip())),
         bg=args.bg,
         dry_run=args.dry_run,

@@ -22,6 +22,14 @@ from llmproc_nb.notebook.notebook import Notebook
 MODES = ["live", "record", "replay", "auto"]
 
 
+def _told() -> tuple[str | None, str | None]:
+    """The mode and the recording that the environment says. Raises PersonError."""
+    mode = os.environ.get("LLMPROC_NB_MODE")
+    if mode is not None and mode not in MODES:
+        raise PersonError(f"LLMPROC_NB_MODE is {mode!r}", right=f"a mode is one of {', '.join(MODES)}")
+    return mode, os.environ.get("LLMPROC_NB_RECORDING")
+
+
 @magics_class
 class AgentMagics(Magics):
     """Agents as processes: `%%agent`, `%agent`, `%ps`, `%log`, `%replay`, `%wait`, `%kill`."""
@@ -40,14 +48,23 @@ class AgentMagics(Magics):
     recording = Unicode("", help="the recording that record, replay and auto use, as in recordings/demo.jsonl").tag(config=True)
 
     def __init__(self, shell: InteractiveShell, notebook: Notebook) -> None:
-        told = os.environ.get("LLMPROC_NB_MODE")
-        if told is not None and told not in MODES:
-            raise PersonError(f"LLMPROC_NB_MODE is {told!r}", right=f"a mode is one of {', '.join(MODES)}")
+        self._told = _told()
         super().__init__(shell, config=shell.config)
         self.notebook = notebook
-        self.mode = told or self.mode
-        self.recording = os.environ.get("LLMPROC_NB_RECORDING", self.recording)
+        self.mode, self.recording = self._told[0] or self.mode, self.recording if self._told[1] is None else self._told[1]
         notebook.choice = Choice(program=self.program or None, model=self.model or None, max_steps=self.max_steps or None)
+
+    def read_environment(self) -> None:
+        """Take the mode of the environment where it says another one by now; while processes run, theirs stays. Raises PersonError."""
+        told, machine = _told(), self.notebook.machine_if_made
+        if told == self._told:
+            return
+        self._told = told
+        if machine is not None and machine.processes:
+            print(f"processes run in mode {self.mode!r} already, which stays; the environment's counts after a restart of the kernel")
+            return
+        self.notebook.forget_machine()
+        self.mode, self.recording = told[0] or self.mode, self.recording if told[1] is None else told[1]
 
     @property
     def streams(self) -> bool:
@@ -96,7 +113,7 @@ class AgentMagics(Magics):
         """Choose what processes to come are made of, or (without flags) show what is chosen and what runs."""
         from llmproc_nb.notebook import recording
 
-        args = parse(self.agent_line, line)
+        args = self._chosen_by(line)
         before, modes = self.notebook.choice, (self.mode, self.recording)
         try:
             if args.reset:
@@ -112,6 +129,17 @@ class AgentMagics(Magics):
             raise
         self.stream = args.stream or self.stream
         return self.notebook.state() if args.resume is None else resumed
+
+    def _chosen_by(self, line: str) -> Any:
+        """The line of `%agent`, read. Raises PersonError, which says where a name belongs."""
+        try:
+            return parse(self.agent_line, line)
+        except PersonError as error:
+            _, unknown, words = error.found.partition("unrecognized arguments: ")
+            if not unknown or words.startswith("-"):
+                raise
+            right = f"`%agent` chooses for processes to come; a cell that begins with `%%agent {words.split()[0]}` runs a process"
+            raise PersonError(error.found, place=error.place, right=right, step=error.step) from None
 
     @observe("program", "model", "max_steps")
     def _chosen(self, change: Any) -> None:
@@ -146,7 +174,7 @@ class AgentMagics(Magics):
     @line_magic("log")
     @magic_arguments("log")
     @argument("frame", nargs="?", default="calls", help="events, messages, calls, tools, processes, fds, code or seen (default: calls)")
-    @argument("step", nargs="?", type=int, help="with seen: the request whose messages to show, -1 is the last (default: list them)")
+    @argument("step", nargs="?", help="with seen: the request whose messages to show, -1 is the last (default: list them)")
     @argument("-n", "--name", metavar="NAME", help="only this process")
     @argument("-f", "--file", metavar="LOG", help="another log than this kernel's: a file, or a .llmproc folder")
     def log_line(self, line: str) -> Any:
@@ -157,7 +185,8 @@ class AgentMagics(Magics):
         from llmproc_nb.notebook import recording
 
         args = parse(self.log_line, line)
-        return recording.log_frame(self.notebook, args.frame, args.name, args.file, args.step)
+        step = recording.step_of(args.frame, args.step)
+        return recording.log_frame(self.notebook, args.frame, args.name, args.file, step)
 
     @line_magic("replay")
     @magic_arguments("replay")

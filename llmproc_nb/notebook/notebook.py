@@ -69,6 +69,10 @@ class Notebook:
     def cell_ends(self, result: Any = None) -> None:
         self._depth = max(0, self._depth - 1)
 
+    def leave_cell(self) -> None:
+        """No cell is known to run from now on: nothing tells of them any longer."""
+        self._depth, self.cell = 0, None
+
     @property
     def in_cell(self) -> bool:
         return self._depth > 0

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
 from llmproc_nb.core.errors import PersonError, meant
+from llmproc_nb.core.event import Replied
+from llmproc_nb.core.program import ToolWish
 from llmproc_nb.core.syscall import fd_rules
 from llmproc_nb.drivers import table
 
@@ -35,6 +37,9 @@ class Processes:
         self._births: dict[int, tuple[str | None, Choice]] = {}
         self._tools: dict[int, dict[str, Any]] = {}
         self._noted: dict[int, Choice] = {}
+        self._begun: dict[int, api.Program] = {}
+        """The programs that processes began with, and (below) those that were told to be others by now."""
+        self._told: dict[int, api.Program] = {}
 
     def of_cell(self, flags: CellFlags) -> api.Process:
         """The process of a cell, started where there is none yet. A dry run starts it on a machine of its own, which leaves no trace."""
@@ -75,10 +80,15 @@ class Processes:
 
         namespace, shipped = self._notebook.ip.user_ns, table.tool_names()
         for name in names:
-            if name not in namespace and name not in shipped:
-                own = tool_names(namespace)
-                there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
-                raise PersonError(f"there is no tool {name!r}", place="%%agent --tools", right=meant(name, (*own, *shipped), there))
+            if name in shipped or _is_tool(namespace.get(name)):
+                continue
+            own = tool_names(namespace)
+            there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
+            if name in namespace:
+                found, right = f"{name!r} is a {type(namespace[name]).__name__} of this notebook, which is no tool", there
+            else:
+                found, right = f"there is no tool {name!r}", meant(name, (*own, *shipped), there)
+            raise PersonError(found, place="%%agent --tools", right=right)
 
     def check_free(self, name: str, parent: Process | None) -> None:
         """As check_name, of a name for a new process. Raises PersonError also where a living process has it."""
@@ -98,17 +108,36 @@ class Processes:
 
     def functions(self, names: Iterable[str]) -> dict[str, Any]:
         """Tools by name: functions of the notebook where there is one of that name, else the name of a built-in tool."""
-        return {name: self._notebook.ip.user_ns.get(name, name) for name in names}
+        namespace = self._notebook.ip.user_ns
+        return {name: namespace[name] if _is_tool(namespace.get(name)) else name for name in names}
 
-    def notes(self, process: api.Process) -> tuple[str, ...]:
-        """What a person should know of a process, once: what its program asked for in vain, and what was chosen since."""
+    def notes(self, process: api.Process, flags: CellFlags) -> tuple[str, ...]:
+        """What a person should know of a process, once: what its program asked for in vain, and what was chosen or changed since."""
         choice = self._notebook.choice
         notes = process.notes if process.pid not in self._noted else ()
         self._noted.setdefault(process.pid, choice)
         if choice != self._noted[process.pid]:
             self._noted[process.pid] = choice
             notes = (*notes, f"{process.name} goes on as it was started; `%agent` chooses for processes to come")
-        return notes
+        return (*notes, *self._changed(process, flags))
+
+    def _changed(self, process: api.Process, flags: CellFlags) -> tuple[str, ...]:
+        """A note where the file or the variable of a process's program says something else by now; in each cell that names it."""
+        _, chosen = self._births.get(process.pid, (None, None))
+        if chosen is None or chosen.program is None:
+            return ()
+        try:
+            program = self.program(chosen, process.name)
+        except PersonError:  # it is gone, or cannot be read just now: the process does not need it
+            return ()
+        named, told = flags.choice.program is not None, self._told.get(process.pid)
+        if _is_same(program, self._begun[process.pid]) or (not named and told is not None and _is_same(program, told)):
+            return ()
+        self._told[process.pid] = program
+        return (
+            f"{process.name} goes on with the program it began with, which was changed since; after `%kill {process.name}` "
+            "a cell starts it from the new one",
+        )
 
     def _known(self, flags: CellFlags) -> api.Process | None:
         """The living process that a cell goes on with; None where it starts one. Raises PersonError for a name that cannot be one."""
@@ -138,6 +167,8 @@ class Processes:
             return False
         if chosen is None and self.program(wanted, flags.name).declaration() == process.program.declaration():
             return False  # it came back from a log, or was started in Python
+        if _is_blank(process):
+            return True
         raise PersonError(
             f"process {process.name!r} runs program {process.program.name!r} ({process.program.model}) already",
             right="flags that choose a program count when a process starts",
@@ -146,9 +177,12 @@ class Processes:
 
     def _start(self, flags: CellFlags) -> api.Process:
         process, functions = self._made(flags, self._notebook.machine)
+        before = self._notebook.ip.user_ns.get(flags.name)
+        if before is not None and before.alive and _is_blank(before):
+            before.kill()  # nobody could reach it by its name, and nothing came of it
         self._notebook.ip.user_ns[flags.name] = process
         self._births[process.pid] = (self._notebook.cell, flags.choice.over(self._notebook.choice))
-        self._tools[process.pid] = functions
+        self._tools[process.pid], self._begun[process.pid] = functions, process.program  # type: ignore[assignment]
         return process
 
     def _made(self, flags: CellFlags, machine: api.Machine) -> tuple[api.Process, dict[str, Any]]:
@@ -157,3 +191,25 @@ class Processes:
         functions = self.functions(flags.tools)
         program = self.program(flags.choice.over(self._notebook.choice), flags.name)
         return machine.start(program, name=flags.name, tools=functions.values()), functions  # type: ignore[return-value]
+
+
+def _is_tool(value: Any) -> bool:
+    """Whether a value of the notebook can be offered as a tool; a module or a frame has a name only by chance."""
+    return callable(value) or isinstance(value, ToolWish)
+
+
+def _is_blank(process: Process) -> bool:
+    """Whether nothing came of a process yet: no reply, also not of the one it was forked from, no child, and no call is under way."""
+    if process.children or any(not call.done() for call in process.calls) or any(one.role != "system" for one in process.messages):
+        return False
+    return not any(isinstance(event, Replied) and event.pid == process.pid for event in process.machine.log.events)
+
+
+def _is_same(one: api.Program, other: api.Program) -> bool:
+    """Whether two programs say the same. A function that was defined anew as it was is the same one."""
+    return one == other or (one.declaration() == other.declaration() and _codes(one) == _codes(other))
+
+
+def _codes(program: api.Program) -> list[Any]:
+    """The code of the program's functions."""
+    return [getattr(getattr(one, "function", one), "__code__", None) for one in (program.script, *program.tools)]

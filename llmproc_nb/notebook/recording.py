@@ -187,6 +187,15 @@ def _newest_log(notebook: Notebook) -> Any:
     raise PersonError("there is no log of an earlier run", place=str(folder), right="`%agent --resume FILE` takes any log")
 
 
+def step_of(frame: str, word: str | None) -> int | None:
+    """The request that is meant by the word after a frame's name. Raises PersonError."""
+    try:
+        return int(word) if word is not None else None
+    except ValueError:
+        found = f"{word!r} is not the number of a request"
+        raise PersonError(found, place="%log", right=f"`%log {frame} -n {word}` is only of process {word}", step="See `%log?`.") from None
+
+
 def log_frame(notebook: Notebook, frame: str, name: str | None, file: str | None, step: int | None = None) -> Any:
     """One of the frames of this kernel's log, or of another one."""
     from llmproc_nb.notebook.frames import frames, read_log

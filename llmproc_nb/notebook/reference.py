@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from llmproc_nb.core.errors import LlmprocError, PromptError
+from llmproc_nb.core.errors import LlmprocError, PromptError, raised
 from llmproc_nb.core.message import AnyPart, Text
 
 Lookup: TypeAlias = Callable[[str], Any] | Mapping[str, Any]
@@ -148,7 +148,7 @@ def _evaluated(expression: str, shown: str, step: str, lookup: Lookup, evaluate:
             step=step,
         ) from error
     except Exception as error:  # the person's own code: whatever it raises is said, and nothing is sent
-        raise PromptError(f"{shown} raised {type(error).__name__}: {error}", place="prompt", right="nothing was sent") from error
+        raise PromptError(f"{shown} raised {raised(error)}", place="prompt", right="nothing was sent") from error
 
 
 def _name(source: str, at: int, lookup: Lookup, evaluate: Callable[[str], Any]) -> tuple[str, Any, int] | None:
@@ -251,7 +251,7 @@ def _attribute(value: Any, name: str, label: str) -> Any:
     try:
         return getattr(value, name)
     except AttributeError:
-        near = difflib.get_close_matches(name, dir(value), 1)
+        near = difflib.get_close_matches(name, _attributes(value), 1)
         raise PromptError(
             f"{label} has no attribute {name!r}",
             place="prompt",
@@ -259,4 +259,12 @@ def _attribute(value: Any, name: str, label: str) -> Any:
             step=f"Put a space before the full stop to end the reference at @{label}.",
         ) from None
     except Exception as error:  # a property is the person's own code
-        raise PromptError(f"@{label}.{name} raised {type(error).__name__}: {error}", place="prompt", right="nothing was sent") from error
+        raise PromptError(f"@{label}.{name} raised {raised(error)}", place="prompt", right="nothing was sent") from error
+
+
+def _attributes(value: Any) -> list[str]:
+    """The names of a value's attributes; none where it does not say."""
+    try:
+        return dir(value)
+    except Exception:  # the person's own code
+        return []

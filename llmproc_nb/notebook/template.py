@@ -9,9 +9,11 @@ A frame, an array or the source of a function stands below the line that refers 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from llmproc_nb.core.message import AnyPart, Text, clean
+from llmproc_nb.drivers.value import asked
 from llmproc_nb.notebook.fit import Fit
 from llmproc_nb.notebook.reference import Lookup, Resources, pieces
 from llmproc_nb.notebook.values import is_block, value_parts
@@ -33,16 +35,22 @@ def render_prompt(
     for position, (text, label, value) in enumerate(found):
         if label is None:
             made.append(Text(text=_with_blocks(clean(text), waiting)))
-        elif not is_block(value) or _alone(found, position):
-            made += value_parts(value, label, fit)
+        elif not asked(partial(is_block, value), f"showing {label}") or _alone(found, position):
+            made += _parts(value, label, fit)
         else:
             made.append(Text(text=label))
             if (label, id(value)) not in shown:
-                waiting += [_block(part.text) for part in value_parts(value, label, fit) if isinstance(part, Text)]
+                waiting += [_block(part.text) for part in _parts(value, label, fit) if isinstance(part, Text)]
             shown.add((label, id(value)))
     if waiting:
         made.append(Text(text=_with_blocks("\n", waiting)))
     return _merged(made, fit)
+
+
+def _parts(value: Any, label: str, fit: Fit) -> tuple[AnyPart, ...]:
+    """A value as parts. Raises PromptError also for whatever the value's own code raises."""
+    made: tuple[AnyPart, ...] = asked(partial(value_parts, value, label, fit), f"showing {label}")
+    return made
 
 
 def _with_blocks(text: str, waiting: list[str]) -> str:

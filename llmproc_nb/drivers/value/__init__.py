@@ -6,7 +6,7 @@ prompts (the notebook), when a long text becomes an fd (core).
 
 from llmproc_nb.drivers.value.data import as_json, without_addresses
 from llmproc_nb.drivers.value.own import has_own_view, own_view
-from llmproc_nb.drivers.value.picture import picture
+from llmproc_nb.drivers.value.picture import asked, picture
 from llmproc_nb.drivers.value.returned import prompt_value, returned, tool_value
 
-__all__ = ["as_json", "has_own_view", "own_view", "picture", "prompt_value", "returned", "tool_value", "without_addresses"]
+__all__ = ["as_json", "asked", "has_own_view", "own_view", "picture", "prompt_value", "returned", "tool_value", "without_addresses"]

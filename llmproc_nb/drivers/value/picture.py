@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from llmproc_nb.core.errors import LlmprocError, PromptError
+from llmproc_nb.core.errors import LlmprocError, PromptError, raised
 from llmproc_nb.core.message import Image
 
 _MAGIC = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
@@ -60,7 +60,7 @@ def asked(ask: Callable[[], Any], what: str) -> Any:
     except LlmprocError:
         raise
     except Exception as error:  # foreign code
-        raise PromptError(f"{what} raised {type(error).__name__}: {error}", place="prompt", right="nothing was sent") from error
+        raise PromptError(f"{what} raised {raised(error)}", place="prompt", right="nothing was sent") from error
 
 
 def _awaited(awaitable: Any) -> Any:

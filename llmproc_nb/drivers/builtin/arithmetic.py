@@ -232,12 +232,14 @@ def _floating(function: Callable[..., float]) -> Callable[..., float]:
 def _round(number: Number, digits: int = 0) -> Number:
     if abs(digits) > 400:
         raise ToolError(f"round to {digits} digits", right="at most 400 are possible")
-    return round(number, digits) if digits else round(number)
+    if digits:
+        return round(number, digits)
+    return round(number)
 
 
 def _mean(*numbers: Any) -> Number:
     items = numbers[0] if len(numbers) == 1 and isinstance(numbers[0], list) else numbers
-    total = math.fsum(items) if any(isinstance(item, float) for item in items) else Fraction(sum(items))
+    total: Number = math.fsum(items) if any(isinstance(item, float) for item in items) else Fraction(sum(items))
     return total / len(items)
 
 

@@ -229,12 +229,10 @@ def _floating(function: Callable[..., float]) -> Callable[..., float]:
     return calculate
 
 
-def _round(number: Number, digits: int = 0) -> Number:
+def _round(number: Any, digits: int = 0) -> Any:
     if abs(digits) > 400:
         raise ToolError(f"round to {digits} digits", right="at most 400 are possible")
-    if digits:
-        return round(number, digits)
-    return round(number)
+    return round(number, digits) if digits else round(number)
 
 
 def _mean(*numbers: Any) -> Number:

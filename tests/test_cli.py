@@ -549,6 +549,15 @@ def test_check_searches_folders_for_programs(folder: Path):
     )
     (folder / "sub" / "typo.toml").write_text('[modle]\nname = "m"\n')
     assert jupyter_llmproc(folder, "check", "sub", "-q").returncode == 1
+    (folder / "sub" / "typo.toml").write_text('[model\nname = "m"\n')
+    (folder / "sub" / "cut.yml").write_text("a: [1, 2\n")
+    (folder / "sub" / "tags.yml").write_text("a: !x 1\n")
+    (folder / "sub" / "two.yml").write_text("a: 1\n---\nb: 2\n")
+    broken = jupyter_llmproc(folder, "check", "sub").stdout.splitlines()
+    skipped = [line.split(":")[0] for line in broken if ": skipped: " in line]
+    assert skipped == ["sub/pyproject.toml", "sub/tags.yml", "sub/two.yml"]
+    assert [line.split(":")[0] for line in broken if ": error: " in line] == ["sub/cut.yml", "sub/typo.toml"]
+    assert "sub/typo.toml: line 1, column 7: error: no valid TOML: Expected ']' at the end of a table declaration." in broken
     (folder / "empty").mkdir()
     nothing = jupyter_llmproc(folder, "check", "empty")
     assert (nothing.returncode, nothing.stderr.startswith("there is no program to check")) == (1, True)

@@ -330,6 +330,11 @@ def test_arguments_that_do_not_fit_are_all_told(tools: dict[str, Tool]) -> None:
         "3 faults: unknown argument 'expr' (the tool has 'expression'); argument 'expression' is missing; "
         "argument 'precision' is 99 (it should be between 0 and 15)."
     )
+    assert refusal(tools["ast_grep"], pattern="x", search="y") == ("unknown argument 'search'; the tool has 'pattern', 'path', 'language'.")
+    assert refusal(tools["ast_grep"], pattern="x", languages="y") == "unknown argument 'languages'; the tool has 'language'."
+    assert refusal(tools["copy"], file_path="x", search="y", start="a", end="b") == (
+        "unknown argument 'search'; the tool has 'file_path', 'start', 'end'."
+    )
     assert refusal(tools["list_dir"], show_hidden=1) == "argument 'show_hidden' is 1; it should be true or false."
     assert tools["calculator"].check is not None
     assert tools["calculator"].check({"expression": "1", "precision": "3"}) == {"expression": "1", "precision": 3}

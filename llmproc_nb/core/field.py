@@ -68,6 +68,12 @@ def several(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def check_text(owner: str, name: str, value: Any, right: str = "a text is needed") -> None:
+    """Raises ProgramError for what is no text."""
+    if not isinstance(value, str):
+        raise wrong(owner, name, value, right)
+
+
 def _list_of(name: str, value: Any) -> str:
     return "a list is needed" + (f", as in {name}=[{value!r}]" if isinstance(value, str) else "")
 

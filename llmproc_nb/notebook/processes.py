@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
-from llmproc_nb.core.errors import PersonError, meant
+from llmproc_nb.core.errors import PersonError, kind_of, meant
 from llmproc_nb.core.syscall import fd_rules
 from llmproc_nb.drivers import table
 
@@ -67,7 +67,7 @@ class Processes:
             raise PersonError(f"{name!r} is a name of Python or IPython", right="a process needs a name of its own")
         value = self._notebook.ip.user_ns.get(name)
         if value is not None and not isinstance(value, api.Process):
-            raise PersonError(f"{name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own")
+            raise PersonError(f"{name!r} is {kind_of(value)} of this notebook already", right="a process needs a name of its own")
 
     def check_tools(self, names: Iterable[str]) -> None:
         """Raises PersonError for a tool that is neither a function of the notebook nor one that ships."""

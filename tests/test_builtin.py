@@ -138,6 +138,11 @@ def test_precision_is_the_most_decimals_and_whole_numbers_stay_whole() -> None:
             "the result is too near to 0; exact numbers down to 1e-3900 and inexact ones down to 1e-308 are possible.",
         ),
         ("(-1) ** 0.5", "the result is not a real number; roots of negative numbers are not possible."),
+        ("round(1.5, 0.5)", "round to a part of a digit; a whole number of digits is needed."),
+        (
+            "factorial(2.5)",
+            "this cannot be calculated (a decimal number cannot be interpreted as an integer); check the arguments of each function.",
+        ),
         ("5 %", "this is no arithmetic expression (invalid syntax); one such as 2 * (3 + 4) ** 0.5 is needed."),
         ("x + 1", "unknown name 'x'; the constants are pi, e, tau; write numbers for all else."),
         ("sqrt", "unknown name 'sqrt'; write sqrt(…)."),

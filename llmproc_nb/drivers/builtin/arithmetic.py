@@ -51,7 +51,8 @@ def evaluate(expression: str) -> Number:
     except OverflowError:
         raise _too_large() from None
     except (ValueError, TypeError) as error:
-        raise ToolError(f"this cannot be calculated ({error})", right="check the arguments of each function") from None
+        said = str(error).replace("'Fraction' object", "a decimal number")
+        raise ToolError(f"this cannot be calculated ({said})", right="check the arguments of each function") from None
     if isinstance(value, list):
         raise ToolError("the result is a list", right="one number is needed, as from sum([1, 2]) or max(1, 2)")
     return value  # type: ignore[no-any-return]
@@ -230,6 +231,8 @@ def _floating(function: Callable[..., float]) -> Callable[..., float]:
 
 
 def _round(number: Any, digits: int = 0) -> Any:
+    if not isinstance(digits, int):
+        raise ToolError("round to a part of a digit", right="a whole number of digits is needed")
     if abs(digits) > 400:
         raise ToolError(f"round to {digits} digits", right="at most 400 are possible")
     return round(number, digits) if digits else round(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import warnings
 
 import pytest
 from machines import events, kinds, machine, roles, scripted
@@ -301,11 +302,21 @@ def test_a_reply_of_tool_calls_alone_is_no_text_to_hear():
 
 
 def test_a_callback_that_raises_stops_nothing():
-    scout = scripted({"say": "one"})
-    assert scout.run("go", callbacks={"on_response": lambda text: 1 / 0}).result().text == "one"
+    scout = scripted({"call": [{"name": "add", "arguments": {"a": 1, "b": 2}}], "say": "zero"}, {"say": "one"}, tools=[add])
+    with pytest.warns(RuntimeWarning) as warned:
+        assert scout.run("go", callbacks={"on_response": lambda text: 1 / 0}).result().text == "one"
+    assert [str(one.message) for one in warned] == [
+        "scout: the callback on_response raised ZeroDivisionError: division by zero; it was not called again"
+    ]
     assert [(event.reader, event.error) for event in events(scout, ReaderFailed)] == [
         ("on_response", "ZeroDivisionError: division by zero")
     ]
+
+
+def test_a_callback_that_raises_stops_nothing_where_warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scripted({"say": "one"}).run("go", callbacks={"on_response": lambda text: 1 / 0}).result().text == "one"
 
 
 def test_a_reader_that_raises_is_taken_off():

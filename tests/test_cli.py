@@ -549,9 +549,40 @@ def test_check_searches_folders_for_programs(folder: Path):
     )
     (folder / "sub" / "typo.toml").write_text('[modle]\nname = "m"\n')
     assert jupyter_llmproc(folder, "check", "sub", "-q").returncode == 1
+    (folder / "sub" / "typo.toml").write_text('[model\nname = "m"\n')
+    (folder / "sub" / "cut.yml").write_text("a: [1, 2\n")
+    (folder / "sub" / "tags.yml").write_text("a: !x 1\n")
+    (folder / "sub" / "two.yml").write_text("a: 1\n---\nb: 2\n")
+    broken = jupyter_llmproc(folder, "check", "sub").stdout.splitlines()
+    skipped = [line.split(":")[0] for line in broken if ": skipped: " in line]
+    assert skipped == ["sub/pyproject.toml", "sub/tags.yml", "sub/two.yml"]
+    assert [line.split(":")[0] for line in broken if ": error: " in line] == ["sub/cut.yml", "sub/typo.toml"]
+    assert "sub/typo.toml: line 1, column 7: error: no valid TOML: Expected ']' at the end of a table declaration." in broken
     (folder / "empty").mkdir()
     nothing = jupyter_llmproc(folder, "check", "empty")
     assert (nothing.returncode, nothing.stderr.startswith("there is no program to check")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("provider", "rest", "said"),
+    [
+        ("scripted", "", "p.toml: [script]: error: there are no turns; provider = "),
+        ("azure", "", "p.toml: [model] provider: error: 'azure' cannot be started here: every resource has its own address"),
+        ("codex", "", "p.toml: [model] provider: error: 'codex' cannot be started here: "),
+        (
+            "anthropic",
+            '[tools]\nbuiltin = ["ast_grp", "wait"]\n',
+            "p.toml: [tools] builtin: error: there is no tool 'ast_grp'; did you mean 'ast_grep'?",
+        ),
+        ("anthropic", '[tools]\nbuiltin = ["my_own"]\n', "p.toml: [tools] builtin: error: there is no tool 'my_own'; there are calculator"),
+        ("anthropic", '[tools]\nbuiltin = ["wait", "copy"]\n', "p.toml: ok: anthropic:m, 0 notes"),
+    ],
+)
+def test_check_refuses_what_could_not_start(folder: Path, provider: str, rest: str, said: str):
+    (folder / "p.toml").write_text(f'[model]\nname = "m"\nprovider = "{provider}"\n{rest}')
+    done = jupyter_llmproc(folder, "check", "p.toml")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0 if ": ok: " in said else 1, 1)
+    assert done.stdout.startswith(said)
 
 
 def test_check_gives_json(folder: Path):

@@ -159,6 +159,11 @@ def test_what_is_hidden_installed_closed_or_outside_is_not_searched(root: Path, 
             {"pattern": "a b", "path": "src/a.py"},
             "the pattern 'a b' is no whole piece of code in python (Multiple AST nodes are detected); ",
         ),
+        (
+            {"pattern": "print($x)", "path": "src/a.py"},
+            "the pattern 'print($x)' has a name in small letters, '$x', which stands for nothing; "
+            "what stands for a part of the code is written in capitals, as $X.",
+        ),
         ({"pattern": "$$$", "path": "src"}, "the pattern '$$$' is no whole piece of code in javascript, python (Standalone multi meta"),
         ({"pattern": "a", "path": "scr"}, "there is no file or folder 'scr'; there is 'src' in '.'."),
         ({"pattern": "a", "path": "x" * 5_000}, "(File name too long)"),

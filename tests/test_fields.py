@@ -10,7 +10,7 @@ import pytest
 from machines import scripted
 
 from llmproc_nb import Limits, Program, Settings
-from llmproc_nb.core.errors import ProgramError
+from llmproc_nb.core.errors import PersonError, ProgramError
 
 FOUND = {
     "Program: there is no field 'modle'; did you mean 'model'?": lambda: Program(modle="x"),
@@ -35,6 +35,15 @@ FOUND = {
     "start(tools=…): found 'calculator'; a list is needed, as in tools=['calculator'].": lambda: Program().start(tools="calculator"),
     "start(tools=…): found a function; a list is needed.": lambda: Program().start(tools=scripted),
     "add_tools(tools=…): found 'calculator'; a list": lambda: scripted({"say": "hi"}).add_tools("calculator"),
+    "merge(child=…): found 3.5; a process or its name is needed.": lambda: scripted({"say": "hi"}).merge(3.5),
+    "send(text=…): found 5; a text is needed.": lambda: scripted({"say": "hi"}).send(5),
+    "spawn(program=…): found 5; a Program(…), or the name of a link, is needed.": lambda: scripted({"say": "hi"}).spawn(5),
+    "fork(name=…): found 3; a text is needed.": lambda: scripted({"say": "hi"}).fork(3),
+    "fork_map(names=…): found 3; a list of texts is needed.": lambda: scripted({"say": "hi"}).fork_map(["a"], names=[3]),
+    "sandbox.run(code=…): found 5; a text is needed.": lambda: scripted({"say": "hi"}).sandbox.run(5),
+    "sandbox.get(name=…): found 5; a text is needed.": lambda: scripted({"say": "hi"}).sandbox.get(5),
+    "sandbox.read_file(path=…): found None; a text is needed.": lambda: scripted({"say": "hi"}).sandbox.read_file(None),
+    "sandbox.write_file(data=…): found 5; bytes or a text are needed.": lambda: scripted({"say": "hi"}).sandbox.write_file("a", 5),
     "Settings: there is no field 'max_token'; did you mean 'max_tokens'?": lambda: Settings(max_token=3),
 }
 
@@ -44,6 +53,15 @@ def test_a_declaration_says_what_was_found_and_what_would_be_right(said: str) ->
     with pytest.raises(ProgramError) as caught:
         FOUND[said]()
     assert str(caught.value).startswith(said)
+
+
+def test_a_branch_is_merged_by_its_name_as_in_the_magic() -> None:
+    process = scripted({"say": "one"}, {"say": "two"})
+    child = process.fork("alice")
+    child.run("go").result()
+    assert '<merged from="alice"' in process.merge("alice").message.text
+    with pytest.raises(PersonError, match="there is no process 'alise'; did you mean 'alice'"):
+        process.merge("alise")
 
 
 @pytest.mark.parametrize("value", [0, -1, "ten", 2.5, True, [3]])

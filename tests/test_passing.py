@@ -107,9 +107,9 @@ class Own(pd.DataFrame):
 
 
 REFUSED = {
-    "index": (lambda: pd.Index([1]), r"it is a Index, which is neither .*; pandas.Series\(\) of it can pass"),
-    "months": (lambda: pd.period_range("2020", periods=2, freq="M"), "it is a PeriodIndex"),
-    "intervals": (lambda: pd.interval_range(0, 2).array, "it is a IntervalArray"),
+    "index": (lambda: pd.Index([1]), r"it is a pandas Index, which is neither .*; pandas.Series\(\) of it can pass"),
+    "months": (lambda: pd.period_range("2020", periods=2, freq="M"), "it is a pandas PeriodIndex"),
+    "intervals": (lambda: pd.interval_range(0, 2).array, "it is a pandas IntervalArray"),
     "masked": (lambda: np.ma.array([1.5, -999], mask=[0, 1]), r"it is a numpy MaskedArray, .*\.filled\(value\) can pass"),
     "matrix": (lambda: np.matrix([[1]]), r"it is a numpy matrix, .*numpy.asarray\(\)"),
     "records": (lambda: np.rec.array([(1, 2)]), r"it is a numpy recarray, .*numpy.asarray\(\)"),
@@ -136,7 +136,7 @@ REFUSED = {
     "no number inside": (lambda: [np.float64("nan")], r"it\[0\] is nan, which would not arrive as it is"),
     "array inside": (lambda: [np.array(1)], r"it\[0\] is a numpy ndarray, .*alone it can pass"),
     "frame inside": (lambda: [pd.DataFrame()], r"it\[0\] is a pandas DataFrame, .*alone it can pass"),
-    "keys": (lambda: {1: 2}, "it would not arrive as it is: a key of it is no text but a int; keys of texts can pass"),
+    "keys": (lambda: {1: 2}, "it would not arrive as it is: a key of it is no text but an int; keys of texts can pass"),
     "too large": (lambda: 2**64, "it is a whole number of more than 64 bits"),
     "half": (lambda: "\ud800", "it has half a character"),
     "fraction": (lambda: fractions.Fraction(1, 2), "it is a fractions Fraction, which would not arrive as it is; frames, series"),

@@ -246,7 +246,7 @@ async def test_a_frame_goes_in_and_out_as_it_is(shell):
 @in_shell()
 async def test_what_cannot_come_out_is_said(shell):
     await ran(shell, "thing = object()")
-    with pytest.raises(ToolError, match="thing is a object, which would not arrive as it is"):
+    with pytest.raises(ToolError, match="thing is an object, which would not arrive as it is"):
         await shell.get("thing")
     with pytest.raises(ToolError, match="there is no variable 'nothing'"):
         await shell.get("nothing")

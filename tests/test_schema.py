@@ -521,7 +521,7 @@ def test_a_function_that_cannot_be_described_is_refused_with_what_would_do() -> 
         refused(Counter.add)
         == "tool add: it is a method of Counter without its object; the method of an object is needed, as in tool(thing.add)."
     )
-    assert refused(3, name="three") == "a int cannot be called; a function is needed, or Class.method from outside of the class."
+    assert refused(3, name="three") == "an int cannot be called; a function is needed, or Class.method from outside of the class."
     assert refused(Counter.__dict__["named"]).startswith("a classmethod inside its class cannot be called")
     assert refused(lambda: 1).startswith("a lambda has no name; 1 to 64 letters, digits, _ or - are needed. Give one:")
 

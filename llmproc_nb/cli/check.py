@@ -18,6 +18,8 @@ from llmproc_nb.core.errors import ProgramError
 from llmproc_nb.drivers.files import Report, check
 
 _HAS_MODEL = re.compile(r"""^\s*\[+\s*["']?model["']?\s*[.\]]|^["']?model["']?\s*[:=.]""", re.MULTILINE)
+_OTHER_YAML = ("a program holds plain values, no tags", "a file holds one program")
+"""What is said of YAML that is right by itself, and was written for something else."""
 _LEFT_OUT = frozenset({"node_modules", "__pycache__", "site-packages"})
 
 
@@ -62,7 +64,9 @@ def _found(folder: Path) -> Iterator[Path]:
 
 
 def _is_other(path: Path, report: Report) -> bool:
-    """Whether a faulty file is simply no program: it never says `model`, nor anything that looks like it."""
+    """Whether a faulty file is simply no program: it can be read, and never says `model`, nor anything that looks like it."""
+    if any(": line " in error.place and error.right not in _OTHER_YAML for error in report.errors):
+        return False
     try:
         text = path.read_text("utf-8", "replace")
     except OSError:

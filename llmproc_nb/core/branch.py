@@ -22,6 +22,7 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PersonError, PromptError
 from llmproc_nb.core.event import Merged, Stopped
 from llmproc_nb.core.fan import Fan
+from llmproc_nb.core.field import check_text
 from llmproc_nb.core.message import AnyPart, Message, Opaque, Thinking, clean
 from llmproc_nb.core.record import used
 from llmproc_nb.core.result import RunResult
@@ -181,6 +182,9 @@ def fan_out(
     for given, what in ((names, "names"), (programs, "programs")):
         if given is not None and len(given) != len(asked):
             raise PromptError(f"{len(asked)} prompts and {len(given)} {what}", right="each prompt needs its own")
+    for name in names or ():
+        if name is not None:
+            check_text("fork_map", "names", name, "a list of texts is needed")
     made = process.machine.fork_many(process, node, names=names or [None] * len(asked), programs=programs)
     return run_all(process, made, asked, node, run)
 

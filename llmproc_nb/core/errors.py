@@ -78,6 +78,12 @@ def meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean {near[0]!r}?" if near else otherwise
 
 
+def kind_of(value: object) -> str:
+    """What a value is, with its article: `an int`, `a dict`, `None`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[:1].lower() in set('aeio') else 'a'} {name}"
+
+
 class PersonError(LlmprocError):
     """Typed input that cannot work. Shown in one line, without a traceback."""
 

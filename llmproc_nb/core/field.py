@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from llmproc_nb.core.errors import ProgramError, meant
+from llmproc_nb.core.errors import ProgramError, kind_of, meant
 
 SHOWN_CHARS = 40
 _WORDS: Mapping[Any, str] = {
@@ -68,6 +68,12 @@ def several(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def check_text(owner: str, name: str, value: Any, right: str = "a text is needed") -> None:
+    """Raises ProgramError for what is no text."""
+    if not isinstance(value, str):
+        raise wrong(owner, name, value, right)
+
+
 def _list_of(name: str, value: Any) -> str:
     return "a list is needed" + (f", as in {name}=[{value!r}]" if isinstance(value, str) else "")
 
@@ -75,7 +81,7 @@ def _list_of(name: str, value: Any) -> str:
 def wrong(owner: str, name: str, value: Any, right: str) -> ProgramError:
     """The error for a value. What may hold a secret is not shown."""
     plain = value is None or isinstance(value, str | int | float)
-    found = f"{value!r:.{SHOWN_CHARS}}" if plain else f"a {type(value).__name__}"
+    found = f"{value!r:.{SHOWN_CHARS}}" if plain else kind_of(value)
     return ProgramError(f"found {found}", place=f"{owner}({name}=…)", right=right)
 
 

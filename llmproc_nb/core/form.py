@@ -53,7 +53,7 @@ def tool_of(
 
 
 def _unknown(key: str, properties: dict[str, Any]) -> tuple[str, str]:
-    near = get_close_matches(key, properties, n=1, cutoff=0.5) or list(properties)
+    near = [name for name in properties if key and name.startswith(key)] or get_close_matches(key, properties, n=1) or list(properties)
     return f"unknown argument {key!r}", f"the tool has {', '.join(repr(name) for name in near)}"
 
 

@@ -37,7 +37,7 @@ class Limiter:
     ) -> AsyncIterator[float]:
         """A slot for one request; gives the time it was had. `on_wait` hears what is waited for, if anything. `burst`: a sibling."""
         if self.active >= self._room(burst):
-            on_wait(f"{self.active} requests under way")
+            on_wait(f"{self.active} request{'' if self.active == 1 else 's'} under way")
             while self.active >= self._room(burst):
                 await self._released()
         self.active += 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmproc_nb.core.errors import ToolError
+from llmproc_nb.core.field import check_text
 from llmproc_nb.core.program import Program
 from llmproc_nb.core.tool import Access
 
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from llmproc_nb.core.process import Process
 
 
-def linked_program(process: Process, name: str) -> Program:
+def linked_program(process: Process, name: Program | str) -> Program:
     """The program that a link of the process's program leads to, as it was when the process started; the own one for an empty name.
 
-    Raises ToolError, which lists the links there are.
+    A program is itself. Raises ToolError, which lists the links there are.
     """
+    if isinstance(name, Program):
+        return name
+    check_text("spawn", "program", name, "a Program(…), or the name of a link, is needed")
     links = process.program.linked
     if not name or (name == process.program.name and name not in links):
         return process.program

@@ -18,7 +18,7 @@ from llmproc_nb.core.dialog import Node
 from llmproc_nb.core.errors import CallStateError, PromptError
 from llmproc_nb.core.event import Declared, Killed, Sent, Started
 from llmproc_nb.core.fan import Fan
-from llmproc_nb.core.field import several
+from llmproc_nb.core.field import check_text, several
 from llmproc_nb.core.gate import allowed
 from llmproc_nb.core.limiter import Limiter
 from llmproc_nb.core.link import linked_program, spawned
@@ -212,6 +212,8 @@ class Process(Standing):
         `first_k` and `last_n` make the branch shorter: only the first k and the last n messages, and a note of how many are left out.
         `program` is another program for the child. Its usage counts for the limits of this one. Raises LimitReached.
         """
+        if not (name is None or isinstance(name, str)):  # as fast as it can be: a fork takes 5 µs
+            check_text("fork", "name", name)
         node = self._branch_at(at, first_k, last_n)
         return self.machine.fork(self, node, name=name, program=program)
 
@@ -256,21 +258,25 @@ class Process(Standing):
         `preload` are files added to its system prompt, relative to this program's folder; `fds` are fds of this process it may read.
         Raises LimitReached, or ProgramError.
         """
-        linked = linked_program(self, program) if isinstance(program, str) else program
+        linked = linked_program(self, program)
         name = name or (program if isinstance(program, str) and program else linked.name)
         return spawned(self, linked, name, preload=preload, fds=fds, access=access, by_model=by_model)
 
-    def merge(self, child: Process, note: str | None = None) -> Node:
+    def merge(self, child: Process | str, note: str | None = None) -> Node:
         """Bring a branch home as one message: its conclusion, its newest pictures, its fds under numbers of this process, what it took.
 
-        The branch stays as it is.
+        `child` may be a name, as in `%merge`. The branch stays as it is.
         """
+        if not isinstance(child, Process):
+            check_text("merge", "child", child, "a process or its name is needed")
+            child = self.machine.find(child)
         self._between_calls()  # before any of its fds is taken
         return merge(self, child, note)
 
     def send(self, text: str, sender: Process | None = None) -> None:
         """Put a text before the process: it reads it with its next request, also while a call runs."""
         self.check_alive()
+        check_text("send", "text", text)
         if not text.strip():
             raise PromptError("the message is empty", place=self.name, right="a process needs something to read")
         # first into the log: the call that runs may read it at once

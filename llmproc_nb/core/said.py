@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmproc_nb.core import message as messages
-from llmproc_nb.core.errors import PromptError, meant
+from llmproc_nb.core.errors import PromptError, kind_of, meant
 from llmproc_nb.core.field import whole, wrong
 from llmproc_nb.core.message import Document, Image, Message, Part, Text
 
@@ -35,7 +35,7 @@ def message_of(user_input: Any, show: Callable[[Any], Any]) -> Message:
     if isinstance(said, Part):
         said = (said,)
     if not isinstance(said, str | Message) and not _is_parts(said):
-        found = f"a prompt cannot be a {type(user_input).__name__}"
+        found = f"a prompt cannot be {kind_of(user_input)}"
         raise PromptError(found, right="text, a Message or a list of parts is needed", step="In an agent cell, {{value}} shows a value.")
     message = said if isinstance(said, Message) else messages.user(said if isinstance(said, str) else tuple(said))
     if not message.parts or not any(not isinstance(part, Text) or part.text.strip() for part in message.parts):

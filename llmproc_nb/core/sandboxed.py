@@ -18,6 +18,7 @@ import msgspec
 from llmproc_nb.core.call import Interrupted
 from llmproc_nb.core.errors import CallStateError, LlmprocError, LogError, ToolError
 from llmproc_nb.core.event import CodeRan
+from llmproc_nb.core.field import check_text
 from llmproc_nb.core.sandbox import Look, Output, OutputReader, Ran
 from llmproc_nb.core.state import root_of
 from llmproc_nb.core.waking import BYTES, FILE, Waking, put, value_of
@@ -40,10 +41,12 @@ class Sandbox(Waking):
 
     def run(self, code: str, *, timeout_s: float | None = None, on_output: OutputReader | None = None) -> Ran:
         """Run a cell where the process stands, in the namespace its model works in. Never raises for what the code does."""
+        check_text("sandbox.run", "code", code)
         return self._wait(self.execute(code, timeout_s=timeout_s, on_output=on_output))  # type: ignore[no-any-return]
 
     async def run_async(self, code: str, *, timeout_s: float | None = None, on_output: OutputReader | None = None) -> Ran:
         """The same for async code, in any event loop."""
+        check_text("sandbox.run_async", "code", code)
         work = self.execute(code, timeout_s=timeout_s, on_output=on_output)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.process.machine.owner.loop))
 
@@ -54,15 +57,20 @@ class Sandbox(Waking):
 
     def get(self, name: str) -> Any:
         """The value of a variable: a frame, or plain data. Raises ToolError."""
+        check_text("sandbox.get", "name", name)
         return self.process.machine.drivers.unpacked(self._wait(self._take(name)))
 
     def write_file(self, path: str, data: bytes | str) -> None:
         """Write a file of the working folder, by its path in there. Raises ToolError."""
+        check_text("sandbox.write_file", "path", path)
+        if not isinstance(data, bytes):
+            check_text("sandbox.write_file", "data", data, "bytes or a text are needed")
         given = {FILE + path: data.encode() if isinstance(data, str) else data}
         self._wait(self._give(given, _digest(given)))
 
     def read_file(self, path: str) -> bytes:
         """A file of the working folder, by its path in there. Raises ToolError."""
+        check_text("sandbox.read_file", "path", path)
         return self._wait(self._take(FILE + path))  # type: ignore[no-any-return]
 
     def look(self) -> Look:

@@ -6,7 +6,9 @@ Here: the base of Run. Not here: the loop itself.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmproc_nb.core.errors import LogError
@@ -95,3 +97,6 @@ class Told:
                 words = clean(f"{type(error).__name__}: {error}")
                 self.write(ReaderFailed, reader=key, error=words)
                 self.notes.append(f"the callback {key} raised {words}; it was not called again")
+                if not self.hears and self.cell is None:  # nobody shows the notes
+                    with suppress(RuntimeWarning):  # where warnings are errors, this one stops nothing either
+                        warnings.warn(f"{self.process.name}: {self.notes[-1]}", RuntimeWarning, stacklevel=2)

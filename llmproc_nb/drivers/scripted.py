@@ -158,7 +158,7 @@ async def _asked(function: Callable[[Request], Any], request: Request) -> Turn:
     except Exception as error:  # foreign code, called in place of a model
         raise ProgramError(f"the script raised {type(error).__name__}: {error}", place=place) from error
     if not isinstance(made, str | dict | Turn | Message):
-        raise ProgramError(f"the script gave a {type(made).__name__}", place=place, right="text, a turn as a dict, or a Message is needed")
+        raise ProgramError(f"the script gave {errors.kind_of(made)}", place=place, right="text, a turn as a dict, or a Message is needed")
     return _made_turn(made)
 
 

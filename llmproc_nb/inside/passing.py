@@ -72,7 +72,7 @@ def packed(value: Any, name: str, most: int = MOST_BYTES) -> Any:
     if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in NUMBERS:
         return _number(value)
     if pandas is not None and isinstance(value, pandas.Index | pandas.api.extensions.ExtensionArray):
-        raise Unfit(f"{name} is a {type(value).__name__}, which is neither frame nor array", "pandas.Series() of it can pass")
+        raise Unfit(f"{name} is {a_kind(value)}, which is neither frame nor array", "pandas.Series() of it can pass")
     return _plain(name, value)
 
 
@@ -178,14 +178,14 @@ def _check_names(value: Any, name: str) -> None:
     wrong = next((one for each in labels for one in each.names if one is not None and type(one) is not str), None)
     if wrong is not None:
         right = "names of texts can pass, as of .rename_axis('x')"
-        raise Unfit(f"an index of {name} has a name that is no text: {wrong!r}, a {kind_of(wrong)}", right)
+        raise Unfit(f"an index of {name} has a name that is no text: {wrong!r}, {a_kind(wrong)}", right)
     if len(labels) == 1:
         if not _is_label(value.name) and type(value.name).__name__ != "Timestamp" and not hasattr(value.name, "dtype"):
             right = "a text or a number can be its name, as in .rename('x')"
-            raise Unfit(f"{name}'s own name is a {kind_of(value.name)}: {value.name!r}", right)
+            raise Unfit(f"{name}'s own name is {a_kind(value.name)}: {value.name!r}", right)
     elif value.columns.dtype == object and value.columns.nlevels == 1 and "labels" not in _said_of_labels(value.columns):
         wrong = next(label for label in value.columns if not _is_label(label))
-        raise Unfit(f"{name} has a column whose label is a {kind_of(wrong)}: {wrong!r}", "labels of texts or numbers can pass")
+        raise Unfit(f"{name} has a column whose label is {a_kind(wrong)}: {wrong!r}", "labels of texts or numbers can pass")
 
 
 def _check(value: Any, name: str, table: Any, said: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ def _check(value: Any, name: str, table: Any, said: dict[str, Any]) -> None:
     first = value.iloc[:1]
     back = restored(_table(first)[0])
     if type(back) is not type(value):
-        raise Unfit(f"{name} would arrive as a {type(back).__name__}")
+        raise Unfit(f"{name} would arrive as {a_kind(back)}")
     if not hasattr(value, "columns"):
         if not _alike(value.name, back.name):
             raise Unfit(f"{name}'s own name, {value.name!r}, would arrive as {back.name!r}", "a text can be its name, as in .rename('x')")
@@ -307,13 +307,19 @@ def _plain(name: str, value: Any, depth: int = DEEPEST) -> Any:
         for key in value:
             if type(key) is not str:
                 raise Unfit(
-                    f"{name} would not arrive as it is: a key of it is no text but a {kind_of(key)}", "keys of texts can pass, as of str()"
+                    f"{name} would not arrive as it is: a key of it is no text but {a_kind(key)}", "keys of texts can pass, as of str()"
                 )
         return {_plain(f"a key of {name}", key): _plain(f"{name}[{key!r:.50}]", item, depth - 1) for key, item in value.items()}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in NUMBERED and value.dtype.itemsize <= 8:
         return _plain(name, value.item(), depth)
-    raise Unfit(f"{name} is a {kind_of(value)}, which would not arrive as it is", _right(value))
+    raise Unfit(f"{name} is {a_kind(value)}, which would not arrive as it is", _right(value))
+
+
+def a_kind(value: Any) -> str:
+    """The same with its article; None is None."""
+    name = kind_of(value)
+    return "None" if value is None else f"{'an' if name[:1].lower() in set('aeio') else 'a'} {name}"
 
 
 def kind_of(value: Any) -> str:

@@ -161,7 +161,8 @@ class Difference:
 
     @property
     def _title(self) -> str:
-        shared = f"{self.left.name} and {self.right.name} share {max(0, self.common - 1)} messages"
+        count = max(0, self.common - 1)
+        shared = f"{self.left.name} and {self.right.name} share {count} message{'' if count == 1 else 's'}"
         return shared if self._rows() else f"{shared} and nothing parts them"
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmproc_nb import api
 from llmproc_nb.choose import Choice, program_of
-from llmproc_nb.core.errors import PersonError, meant
+from llmproc_nb.core.errors import PersonError, kind_of, meant
 from llmproc_nb.core.event import Replied
 from llmproc_nb.core.program import ToolWish
 from llmproc_nb.core.syscall import fd_rules
@@ -72,7 +72,7 @@ class Processes:
             raise PersonError(f"{name!r} is a name of Python or IPython", right="a process needs a name of its own")
         value = self._notebook.ip.user_ns.get(name)
         if value is not None and not isinstance(value, api.Process):
-            raise PersonError(f"{name!r} is a {type(value).__name__} of this notebook already", right="a process needs a name of its own")
+            raise PersonError(f"{name!r} is {kind_of(value)} of this notebook already", right="a process needs a name of its own")
 
     def check_tools(self, names: Iterable[str]) -> None:
         """Raises PersonError for a tool that is neither a function of the notebook nor one that ships."""
@@ -85,7 +85,7 @@ class Processes:
             own = tool_names(namespace)
             there = f"functions of this notebook: {', '.join(own) or 'none'}; tools that ship: {', '.join(shipped)}"
             if name in namespace:
-                found, right = f"{name!r} is a {type(namespace[name]).__name__} of this notebook, which is no tool", there
+                found, right = f"{name!r} is {kind_of(namespace[name])} of this notebook, which is no tool", there
             else:
                 found, right = f"there is no tool {name!r}", meant(name, (*own, *shipped), there)
             raise PersonError(found, place="%%agent --tools", right=right)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from llmproc_nb.core.call import Call
-from llmproc_nb.core.errors import PromptError
+from llmproc_nb.core.errors import PromptError, kind_of
 from llmproc_nb.core.message import AnyPart, Document, Image, Message, Text, clean
 from llmproc_nb.core.result import RunResult
 from llmproc_nb.drivers.value import as_json, has_own_view, own_view, picture, without_addresses
@@ -82,7 +82,7 @@ def _text(value: Any, label: str) -> str:
             if inspect.isawaitable(value)
             else f"{{{{list({label})}}}} is its items"
         )
-        raise PromptError(f"{label} is a {type(value).__name__}, which would be used up or never run", place="prompt", right=right)
+        raise PromptError(f"{label} is {kind_of(value)}, which would be used up or never run", place="prompt", right=right)
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     written = as_json(value) if _is_data(value) else None
@@ -107,9 +107,7 @@ def _source(value: Any, label: str) -> str:
     try:
         return textwrap.dedent(inspect.getsource(value))
     except (OSError, TypeError):
-        raise PromptError(
-            f"{label} is a {type(value).__name__} without Python source", place="prompt", right="its source would be sent"
-        ) from None
+        raise PromptError(f"{label} is {kind_of(value)} without Python source", place="prompt", right="its source would be sent") from None
 
 
 def _is_data(value: Any) -> bool:

@@ -45,7 +45,8 @@ def _calculator() -> Tool:
     return tool_of(
         "calculator",
         calculator,
-        "Calculate an arithmetic expression exactly. Use it for any number that must be right. "
+        "Calculate an arithmetic expression. Use it for any number that must be right: whole and decimal numbers, + - * / // % and whole "
+        "powers are exact; pi, e, roots and functions such as sin or log have about 15 digits, and so have fractions of thousands. "
         f"Operators: + - * / // % ** (powers). Constants: pi, e, tau. Functions: {', '.join(FUNCTIONS)}.",
         {
             "expression": {"type": "string", "description": "The expression, for example 2 * (3 + 4) ** 0.5"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PATTERN_CHARS = 2_000  # one that is nested tens of thousands deep ends the library
 MOST_FILES, MOST_ENTRIES = 10_000, 200_000  # where there are more, another folder was meant
 _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "venv"})
+_LOWER_NAME = re.compile(r"\$+[a-z]\w*")
 _PATTERN = "a pattern is code that parses by itself, with $NAME for one part of it and $$$NAME for any number"
 
 
@@ -176,5 +178,9 @@ def _count(number: int, one: str, more: str) -> str:
 def _no_pattern(pattern: str, languages: list[str], found: Found) -> ToolError:
     causes = {found.refused[language] for language in languages if language in found.refused}
     why = f" ({causes.pop()})" if len(causes) == 1 else ""
+    lower = _LOWER_NAME.search(pattern)
+    if lower is not None:
+        said = f"the pattern {pattern!r:.200} has a name in small letters, {lower[0]!r}, which stands for nothing"
+        return ToolError(said, right=f"what stands for a part of the code is written in capitals, as {lower[0].upper()}")
     said = f"the pattern {pattern!r:.200} is no whole piece of code in {', '.join(languages)}{why}"
     return ToolError(said, right=_PATTERN, step="Write the whole expression or statement.")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from llmproc_nb.core.errors import ProgramError
-from llmproc_nb.core.program import Note, Program
+from llmproc_nb.core.errors import ProgramError, meant
+from llmproc_nb.core.program import Note, Program, ToolWish
+from llmproc_nb.core.syscall import SYSCALLS
+from llmproc_nb.drivers.files import words
 from llmproc_nb.drivers.files.reading import linked_programs, of_file
 from llmproc_nb.drivers.files.table import Findings
 
@@ -22,7 +24,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the program loads and everything it links to is there."""
+        """Whether the program loads, everything it links to is there, and nothing in the file keeps it from starting."""
         return not self.errors
 
     def lines(self) -> list[str]:
@@ -40,11 +42,29 @@ def check(path: str | Path) -> Report:
     findings = Findings(str(path))
     program = of_file(Path(path), findings)
     program = None if findings.errors else program
-    errors = [*findings.errors, *(linked_programs(program)[1] if program is not None else ())]
+    errors = [*findings.errors]
+    if program is not None:
+        errors += [*linked_programs(program)[1], *_keep_from_starting(program, findings)]
     # A link that leads nowhere is a note for load, which does not follow links; here it is an error and said once.
     places = {error.place for error in errors}
-    notes = tuple(note for note in findings.notes if note.kind != "missing" or note.place not in places)
+    notes = tuple(note for note in findings.notes if note.place not in places or note.kind not in ("missing", "unknown", "unserved"))
     return Report(path=str(path), program=program, notes=notes, errors=tuple(errors))
+
+
+def _keep_from_starting(program: Program, findings: Findings) -> list[ProgramError]:
+    """What `load` lets pass, because Python may still give another model, a script or a tool, and what a file alone cannot start with."""
+    place = f"{findings.file}: [model] provider"
+    refused = program.provider in words.REFUSED_PROVIDERS
+    errors = [ProgramError(note.text, place=place) for note in findings.notes if refused and note.place == place]
+    known = (*words.TOOLS, *sorted(SYSCALLS.difference(words.TOOLS)))
+    for wish in program.tools:
+        if isinstance(wish, ToolWish) and wish.name not in known:
+            right = meant(wish.name, known, f"there are {', '.join(known)}")
+            errors.append(ProgramError(f"there is no tool {wish.name!r}", place=f"{findings.file}: [tools] builtin", right=right))
+    if program.provider == "scripted" and not program.script:
+        right = 'provider = "scripted" answers with the turns of [script], such as turns = [{ say = "Hello" }]'
+        errors.append(ProgramError("there are no turns", place=f"{findings.file}: [script]", right=right))
+    return errors
 
 
 def _summary(path: str, program: Program) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from llmproc_nb.core.errors import ProgramError
+from llmproc_nb.core.errors import ProgramError, kind_of
 from llmproc_nb.core.program import Note
 from llmproc_nb.drivers.files.words import HOMES, SECRETS
 
@@ -68,7 +68,7 @@ class Findings:
             return "a date or time"
         if isinstance(value, Mapping):
             return "a table"
-        return "a list" if isinstance(value, Sequence) else f"a {type(value).__name__}"
+        return "a list" if isinstance(value, Sequence) else kind_of(value)
 
 
 class Table:

@@ -205,6 +205,7 @@ def read(promise: Promise, ran: Ran) -> Proof:
         error = next((output for output in ran.outputs if output.kind == "error"), None)
         happened = f"no answer ({ran.status}{f', {error.name}: {error.text}' if error else ''})"
         return Proof(promise=promise.says, promised=True, kept=False, tried="could not be tried", happened=happened)
-    tried = f"{len(held) + len(broken)} attempts: {', '.join(line.partition(':')[0] for line in (*held, *broken))}"
+    count = len(held) + len(broken)
+    tried = f"{count} attempt{'' if count == 1 else 's'}: {', '.join(line.partition(':')[0] for line in (*held, *broken))}"
     happened = f"got through: {'; '.join(broken)}" if broken else f"nothing got through: {'; '.join(held)}"
     return Proof(promise=promise.says, promised=True, kept=bool(held) and not broken, tried=tried, happened=happened)

@@ -14,7 +14,7 @@ _SHOWN_CHARS = 60
 
 def unknown(name: str, known: Sequence[str], *, noun: str = "argument", owner: str = "the tool") -> tuple[str, str]:
     """What was found and what would be right, for a name that is not one of those known."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5) or known
+    near = [item for item in known if name and item.startswith(name)] or get_close_matches(name, known, n=1) or known
     right = f"{owner} has {', '.join(repr(item) for item in near)}" if near else f"{owner} has none"
     return f"unknown {noun} {name!r}", right
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from llmproc_nb.core.errors import ToolDeclarationError
+from llmproc_nb.core.errors import ToolDeclarationError, kind_of
 from llmproc_nb.core.provider import ToolSpec
 from llmproc_nb.core.tool import Tool
 from llmproc_nb.drivers.schema import annotation, fault, form
@@ -207,7 +207,7 @@ def _name_of(function: Any) -> str:
 
 def _refuse_uncallable(function: Any) -> None:
     if not callable(function):
-        kind = "a classmethod inside its class" if isinstance(function, classmethod) else f"a {type(function).__name__}"
+        kind = "a classmethod inside its class" if isinstance(function, classmethod) else kind_of(function)
         right = "a function is needed, or Class.method from outside of the class"
         raise ToolDeclarationError(f"{kind} cannot be called", right=right)
 

@@ -42,6 +42,8 @@ def open_machine(notebook: Notebook) -> api.Machine:
     stores = [store] if store is not None else []
     if mode in ("record", "auto") and path is not None:
         _check_free(path, mode)
+        if mode == "record" and path.exists() and path.stat().st_size:
+            _say_what_stays(path, notebook.settings.recording)
         stores.append(jsonl.RecordingStore(path, mode))
     kept: Store | None = jsonl.Tee(*stores) if len(stores) > 1 else stores[0] if stores else None
     return api.Machine(api.drivers_for(store), store=kept, recorded=recorded, opened=opened)
@@ -62,6 +64,14 @@ def _check_free(path: Path, mode: str) -> None:
         print(f"{path}: {found}; what it has is replayed, an answer that is not in it cannot be added")
     finally:
         store.close()
+
+
+def _say_what_stays(path: Path, name: str) -> None:
+    """Say that nothing is lost by recording again, and how the old recording is found."""
+    place = jsonl.place_beside(path)
+    number = place.stem.removeprefix(path.stem)
+    again = f"{name.removesuffix(path.suffix)}{number}{path.suffix if name.endswith(path.suffix) else ''}"
+    print(f"{path.name} is there already and is kept as {place.name} (--recording {again}) once there is a new answer")
 
 
 def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:

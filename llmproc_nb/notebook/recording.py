@@ -144,8 +144,9 @@ def resume(notebook: Notebook, log: str) -> Any:
         print(f"{logfile.path.name} was resumed here already: its processes go on as they are; `%kill` ends them, then it can be again")
         return _resumed_table(before, empty="")
     namespace = shown_names(notebook.ip)
-    functions = [tool for name in tool_names(namespace) if (tool := _as_tool(namespace[name])) is not None]
-    found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
+    scripts = {name: namespace[name] for name in tool_names(namespace)}
+    functions = [tool for one in scripts.values() if (tool := _as_tool(one)) is not None]
+    found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions, scripts=scripts)
     notebook.resumed[logfile.path] = found
     for one in found:
         if one.process is not None:

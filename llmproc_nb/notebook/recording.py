@@ -17,7 +17,7 @@ from llmproc_nb.core.doors import Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError, ToolDeclarationError, meant
 from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
-from llmproc_nb.core.visible import one_line
+from llmproc_nb.core.visible import one_line, visible
 from llmproc_nb.drivers import jsonl
 from llmproc_nb.drivers.table import load
 
@@ -151,6 +151,12 @@ def resume(notebook: Notebook, log: str) -> Any:
     for one in found:
         if one.process is not None:
             notebook.ip.user_ns[one.name] = one.process
+    if found:
+        print(f"from {visible(logfile.path.name)}")
+    for one in found:
+        if one.missing_tools and all(name.isidentifier() for name in (one.name, *one.missing_tools)):
+            names = ", ".join(one.missing_tools)
+            print(f"{one.name}: define {names} in the notebook, then run `{one.name}.add_tools([{names}])`")
     return _resumed_table(found, empty=f"no process was alive when {logfile.path.name} ended")
 
 

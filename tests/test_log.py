@@ -24,7 +24,7 @@ from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, ToolResult, user
 from llmproc_nb.core.program import Program
 from llmproc_nb.drivers import jsonl
-from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore, Tee, open_store, recording_path
+from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore, Tee, name_beside, open_store, place_beside, recording_path
 from llmproc_nb.drivers.logfile import LogFile, find_log, list_logs
 from llmproc_nb.drivers.table import LateDrivers
 
@@ -384,6 +384,27 @@ def test_recording_again_keeps_the_old_recording_beside_it(tmp_path: Path) -> No
         log = LogFile(recording_path(tmp_path, name))
         assert [event.message.text for event in log.events if isinstance(event, Appended) and event.message.role == "user"] == [words]
         assert blob_folder(log.path).exists() == (words == BIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("keep", "keep.1"),
+        ("v1.2", "v1.2.1"),
+        ("keep.jsonl", "keep.1.jsonl"),
+        ("sub/keep", "sub/keep.1.jsonl"),
+        ("sub/a.log", "sub/a.1.log"),
+    ],
+)
+def test_a_recording_that_was_kept_is_found_by_its_name(name: str, again: str, tmp_path: Path) -> None:
+    path = recording_path(tmp_path, name)
+    for words in (BIG, "again"):
+        running = machine(store=RecordingStore(path, "record"))
+        running.start(SCOUT).run(words).result()
+        place = place_beside(path)
+        running.close()
+    assert place != recording_path(tmp_path, again) and name_beside(name, recording_path(tmp_path, again)) == again
+    assert BIG in [event.message.text for event in LogFile(recording_path(tmp_path, again)).events if isinstance(event, Appended)]
 
 
 def test_a_recording_that_cannot_be_kept_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,8 +236,14 @@ def recording_path(folder: str | Path, name: str) -> Path:
 
 def place_beside(path: Path) -> Path:
     """Where a recording stays when another one takes its place: NAME.1.jsonl beside it, or the next number that is free."""
-    places = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    places = (path.with_name(f"{path.stem}.{number}{path.suffix or '.jsonl'}") for number in count(1))
     return next(place for place in places if not place.exists() and not blob_folder(place).exists())
+
+
+def name_beside(name: str, place: Path) -> str:
+    """What finds a recording at a place beside the one that `name` finds."""
+    given = Path(name)
+    return str(given.with_name(place.name)) if given.suffix == ".jsonl" or len(given.parts) > 1 else place.stem
 
 
 def _keep_beside(path: Path, data: bytes) -> None:

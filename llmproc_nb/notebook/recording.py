@@ -69,9 +69,8 @@ def _check_free(path: Path, mode: str) -> None:
 def _say_what_stays(path: Path, name: str) -> None:
     """Say that nothing is lost by recording again, and how the old recording is found."""
     place = jsonl.place_beside(path)
-    number = place.stem.removeprefix(path.stem)
-    again = f"{name.removesuffix(path.suffix)}{number}{path.suffix if name.endswith(path.suffix) else ''}"
-    print(f"{path.name} is there already and is kept as {place.name} (--recording {again}) once there is a new answer")
+    found_by = f"--recording {jsonl.name_beside(name, place)}"
+    print(f"{path.name} is there already and is kept as {place.name} ({found_by}) once there is a new answer")
 
 
 def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:

@@ -363,6 +363,26 @@ def test_a_reload_keeps_the_processes_the_log_and_the_settings():
         assert again.run("print(k.run('and in Python').result())").printed == "three\n"
 
 
+def test_resuming_says_how_a_function_that_is_missing_is_supplied(tmp_path):
+    setup = f"%load_ext llmproc_nb\n%config AgentMagics.log_dir = {str(tmp_path)!r}\n"
+    turns = "from llmproc_nb import Program\np = Program(provider='scripted', model='m', script=({'say': 'a'},), tools=(big, small))"
+    kernels = [Kernel(LLMPROC_NB_LOG="") for _ in range(2)]
+    try:
+        first, second = kernels
+        first.run(f"{setup}def big(n: int) -> str:\n    'Big.'\ndef small(n: int) -> str:\n    'Small.'\n{turns}")
+        assert first.run("%%agent one -p p\nhi").status == "ok"
+        second.run(setup)
+        ran = second.run("%agent --resume")
+        assert ran.printed.splitlines()[1:] == ["one: define big, small in the notebook, then run `one.add_tools([big, small])`"]
+        assert (
+            second.run("def big(n: int) -> str:\n    'Big.'\ndef small(n: int) -> str:\n    'Small.'\none.add_tools([big, small])").status
+            == "ok"
+        )
+    finally:
+        for kernel in kernels:
+            kernel.close()
+
+
 def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):
     setup = SETUP + f"\n%config AgentMagics.log_dir = {str(tmp_path)!r}"
     first = Kernel(LLMPROC_NB_LOG="")
@@ -386,6 +406,8 @@ def test_a_killed_kernel_is_resumed_from_its_log(tmp_path):
             ["process", "messages", "last", "words", "tools", "of", "unknown", "effect"],
             ["keeps", "5", "let", "me", "see", "block"],
         ]
+        (log,) = [path.name for path in tmp_path.glob(".llmproc/*.jsonl") if "tool_started" in path.read_text()]
+        assert ran.printed == f"from {log}\n"
         again = second.run("%agent --resume")
         assert "was resumed here already" in again.printed and again.data()[0].splitlines()[1].split()[:2] == ["keeps", "5"]
         assert second.run("len([p for p in keeps.machine.processes.values()])").data() == ["1"]

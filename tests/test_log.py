@@ -19,11 +19,12 @@ from simple import SCOUT, machine, recorded_run
 from llmproc_nb.core.clock import FixedClock
 from llmproc_nb.core.errors import LogError, Unreachable
 from llmproc_nb.core.event import AnyEvent, Appended, Merged, Opened, Sent, Warned
-from llmproc_nb.core.line import MAX_TEXT_BYTES, decode, encode
+from llmproc_nb.core.line import MAX_TEXT_BYTES, blob_folder, decode, encode
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Document, Image, Message, Opaque, Text, ToolResult, user
 from llmproc_nb.core.program import Program
-from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore, Tee, open_store, recording_path
+from llmproc_nb.drivers import jsonl
+from llmproc_nb.drivers.jsonl import JsonlStore, RecordingStore, Tee, name_beside, open_store, place_beside, recording_path
 from llmproc_nb.drivers.logfile import LogFile, find_log, list_logs
 from llmproc_nb.drivers.table import LateDrivers
 
@@ -370,16 +371,74 @@ def test_both_stores_of_a_tee_get_every_event_even_if_one_fails(tmp_path: Path) 
     assert LogFile(tmp_path / "b.jsonl").events == (warned(1),)
 
 
-def test_recording_again_takes_the_place_of_the_old_recording(tmp_path: Path) -> None:
+def test_recording_again_keeps_the_old_recording_beside_it(tmp_path: Path) -> None:
     path = recording_path(tmp_path, "study")
     assert path == tmp_path / "recordings" / "study.jsonl"
+    recording_path(tmp_path, "study.2").parent.mkdir()
+    recording_path(tmp_path, "study.2").write_text("of somebody else")
     for words in ("hello", BIG, "again"):
         running = machine(store=RecordingStore(path, "record"))
         running.start(SCOUT).run(words).result()
         running.close()
-    log = LogFile(path)
-    assert [event.message.text for event in log.events if isinstance(event, Appended) and event.message.role == "user"] == ["again"]
-    assert not path.with_suffix(".blobs").exists()
+    for name, words in (("study", "again"), ("study.1", "hello"), ("study.3", BIG)):
+        log = LogFile(recording_path(tmp_path, name))
+        assert [event.message.text for event in log.events if isinstance(event, Appended) and event.message.role == "user"] == [words]
+        assert blob_folder(log.path).exists() == (words == BIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("keep", "keep.1"),
+        ("v1.2", "v1.2.1"),
+        ("keep.jsonl", "keep.1.jsonl"),
+        ("sub/keep", "sub/keep.1.jsonl"),
+        ("sub/a.log", "sub/a.1.log"),
+    ],
+)
+def test_a_recording_that_was_kept_is_found_by_its_name(name: str, again: str, tmp_path: Path) -> None:
+    path = recording_path(tmp_path, name)
+    for words in (BIG, "again"):
+        running = machine(store=RecordingStore(path, "record"))
+        running.start(SCOUT).run(words).result()
+        place = place_beside(path)
+        running.close()
+    assert place != recording_path(tmp_path, again) and name_beside(name, recording_path(tmp_path, again)) == again
+    assert BIG in [event.message.text for event in LogFile(recording_path(tmp_path, again)).events if isinstance(event, Appended)]
+
+
+def test_a_recording_that_cannot_be_kept_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recording_path(tmp_path, "study")
+    first = machine(store=RecordingStore(path, "record"))
+    first.start(SCOUT).run("hello").result()
+    first.close()
+    before, written = path.read_bytes(), []
+
+    def full(fd: int, data: bytes) -> None:
+        written.append(data)
+        raise OSError(28, "No space left on device")
+
+    again = machine(store=RecordingStore(path, "record"))
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl, "_write", full)
+        with pytest.raises(LogError, match="No space left"):
+            again.start(SCOUT).run("again").result()
+    assert written
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in path.parent.iterdir()) == ["study.jsonl"]
+    again.start(SCOUT).run("more").result()
+    again.close()
+    assert recording_path(tmp_path, "study.1").read_bytes() == before
+    assert "again" in path.read_text()
+
+
+def test_an_empty_recording_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    path.touch()
+    running = machine(store=RecordingStore(path, "record"))
+    running.start(SCOUT).run("hello").result()
+    running.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["study.jsonl"]
 
 
 def test_several_runs_in_one_file_have_numbers_of_their_own(tmp_path: Path) -> None:

@@ -110,6 +110,24 @@ def test_a_line_that_fails_chooses_nothing(tmp_path):
         assert "a" in ok(front.run("%%agent q -p p\nhi")).data()[0]
 
 
+def test_recording_again_says_where_the_old_recording_stays(tmp_path):
+    program = "from llmproc_nb import Program\np = Program(provider='scripted', model='m', script=lambda request: 'a')"
+    begin = f"%load_ext llmproc_nb\nimport os; os.chdir({str(tmp_path)!r})\n{program}"
+    said = []
+    for cells in ("one", "two"), ("one",):
+        with kernel() as front:
+            ok(front.run(begin))
+            said.append(ok(front.run("%agent -p p --mode record --recording keep")).printed)
+            for cell in cells:
+                ok(front.run(f"%%agent {cell}\nhi {cell}"))
+    assert said == ["", "keep.jsonl is there already and is kept as keep.1.jsonl (--recording keep.1) once there is a new answer\n"]
+    with kernel() as front:
+        ok(front.run(begin))
+        ok(front.run("%agent -p p --mode replay --recording keep.1"))
+        ok(front.run("%%agent one\nhi one"))
+        ok(front.run("%%agent two\nhi two"))
+
+
 BUSY = "another kernel is writing it"
 
 

@@ -15,7 +15,7 @@ from machines import machine as real_machine
 from simple import RAN, SCOUT, add, machine, recorded_run
 
 from llmproc_nb.core.clock import SystemClock
-from llmproc_nb.core.errors import LogError, PersonError, ReplayMiss, RequestRefused
+from llmproc_nb.core.errors import LogError, PersonError, ProgramError, ProviderError, ReplayMiss, RequestRefused
 from llmproc_nb.core.event import AnyEvent, Appended, Replied, ToolRan
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.message import Text
@@ -359,6 +359,53 @@ def test_the_first_difference_of_a_run_made_again_is_named(log: LogFile) -> None
     assert (comparison.equal, comparison.calls) == (False, 3)
     assert comparison.difference is not None
     assert str(comparison.difference).startswith("call 3 of scout, message 3: part 2 of the result of shout: “HI” is now “HO” (node ")
+
+
+def broken(request: Request) -> None:
+    raise RuntimeError("boom")
+
+
+def failed_and_asked_again(path: Path) -> LogFile:
+    """Three processes and the same words: the first fails twice and then is answered, the second fails for good."""
+    running = machine(path)
+    fails = iter((True, True, False))
+
+    def mends(request: Request) -> str:
+        if next(fails):
+            raise RuntimeError("not yet")
+        return "mended"
+
+    first = running.start(SCOUT.replace(script=mends), name="first")
+    for _ in range(2):
+        with pytest.raises(ProgramError, match="not yet"):
+            first.run("same").result()
+    assert first.run("same").result().text == "mended"
+    for script, name in ((broken, "again"), (lambda request: "well", "again"), (lambda request: "fine", "other")):
+        process = running.start(SCOUT.replace(script=script), name=name)
+        if script is broken:
+            with pytest.raises(ProgramError, match="boom"):
+                process.run("same").result()
+            process.kill()
+        else:
+            process.run("same").result()
+    running.close()
+    return LogFile(path)
+
+
+def test_a_request_that_failed_fails_again_when_a_run_is_made_again(tmp_path: Path) -> None:
+    assert str(reexecute(failed_and_asked_again(tmp_path / "a.jsonl"))) == "4 processes, 6 calls, 5 nodes: all equal"
+
+
+def test_a_request_that_failed_is_not_answered_by_others_in_a_replay(tmp_path: Path) -> None:
+    log = failed_and_asked_again(tmp_path / "a.jsonl")
+    running = machine(recorded=Recording(log))
+    assert running.start(OFFLINE, name="first").run("same").result().text == "mended"  # what was mended then need not fail again
+    again = running.start(OFFLINE, name="again")
+    for _ in range(2):
+        with pytest.raises(ProviderError, match="boom"):
+            again.run("same").result()
+    assert running.start(OFFLINE, name="again").run("same").result().text == "well"
+    assert running.start(OFFLINE, name="stranger").run("same").result().text == "fine"
 
 
 def test_a_log_that_ends_inside_a_call_is_equal_as_far_as_it_goes(log: LogFile) -> None:

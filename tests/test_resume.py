@@ -20,6 +20,7 @@ from llmproc_nb.core.event import AnyEvent, Appended, Called, Killed, Moved, Rep
 from llmproc_nb.core.machine import Machine
 from llmproc_nb.core.process import Process
 from llmproc_nb.core.program import Program
+from llmproc_nb.core.provider import Request
 from llmproc_nb.core.record import total
 from llmproc_nb.drivers.logfile import LogFile
 from llmproc_nb.drivers.rebuild import Resumed, rebuild
@@ -134,6 +135,25 @@ def test_a_process_whose_provider_is_gone_says_so_and_the_others_come_back(tmp_p
     back = rebuild(LogFile(path), machine(), tools=(add, shout))
     assert [(one.name, one.process is None) for one in back] == [("one", True), ("two", False)]
     assert str(back[0]).startswith("one: not resumed. [model] provider: unknown provider 'gone'")
+
+
+def answer(request: Request) -> str:
+    return "well"
+
+
+def test_a_script_that_cannot_be_found_again_is_named(tmp_path: Path) -> None:
+    first = machine(tmp_path / "a.jsonl")
+    first.start(SCOUT.replace(script=lambda request: "well"), name="one")
+    first.start(SCOUT.replace(script=answer), name="two")
+    first.close()
+    one, two = rebuild(LogFile(tmp_path / "a.jsonl"), machine())
+    said = "one: its script was a lambda, which has no name to find it by; a function made with def is found. Give its program one."
+    assert (one.process, one.fault) == (None, said)
+    said = "two: its script is not in this kernel: answer; a function is found by its name. Define answer before resuming."
+    assert (two.process, two.fault) == (None, said)
+    _, two = rebuild(LogFile(tmp_path / "a.jsonl"), machine(), scripts={"answer": answer})
+    assert two.process is not None
+    assert two.process.run("hello").result().text == "well"
 
 
 def test_a_changed_log_is_not_resumed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,13 +58,14 @@ class JsonlStore:
         except OSError as error:
             raise self._fault(error) from error
 
-    def clear(self) -> None:
-        """Make the log empty. Raises LogError where somebody else writes it."""
+    def set_aside(self) -> None:
+        """Begin the log anew; what it holds stays beside it. Raises LogError where that fails or somebody else writes it."""
         try:
             fd = self._open() if self._fd is None else self._fd
+            if self._size:
+                _keep_beside(self.path, _read_at(fd, 0))
             os.ftruncate(fd, 0)
             self._size = 0
-            remove_blobs(self.path)
         except OSError as error:
             raise self._fault(error) from error
 
@@ -150,9 +152,9 @@ class JsonlStore:
 
 
 class RecordingStore:
-    """Keeps a recording. In mode `record` it takes the place of what was there; in mode `auto` only a run with something new is added.
+    """Keeps a recording. In mode `record` what was there makes room and stays beside it; in mode `auto` only a run with news is added.
 
-    So running a recorded notebook again in mode `auto` leaves the file as it is, and recording it again does not pile up old runs.
+    So running a recorded notebook again in mode `auto` leaves the file as it is, and a recording holds one run where it was recorded again.
     """
 
     def __init__(self, path: str | Path, mode: Literal["record", "auto"]) -> None:
@@ -176,7 +178,7 @@ class RecordingStore:
     def _begin(self) -> None:
         """Write what was held back, and everything from now on."""
         if self._mode == "record":
-            self._store.clear()
+            self._store.set_aside()
         held, self._held = self._held or [], None
         fault: LogError | None = None
         for event in held:
@@ -217,9 +219,9 @@ def open_store(folder: str | Path, notebook: str | None, now_ns: int, *, softwar
     when = datetime.fromtimestamp(now_ns / 1e9, UTC)
     run = f"{when:%Y%m%dT%H%M%S}.{now_ns // 1_000_000 % 1000:03d}Z-{os.getpid()}"
     stem = log_stem(notebook) if notebook else "kernel"
-    path, count = Path(folder) / FOLDER / f"{stem}-{run}.jsonl", 2
+    path, number = Path(folder) / FOLDER / f"{stem}-{run}.jsonl", 2
     while path.exists():
-        path, count = path.with_name(f"{stem}-{run}-{count}.jsonl"), count + 1
+        path, number = path.with_name(f"{stem}-{run}-{number}.jsonl"), number + 1
     opened = {"run": run, "software": software}
     return JsonlStore(path), {**opened, "notebook": Path(notebook).name} if notebook else opened
 
@@ -232,13 +234,29 @@ def recording_path(folder: str | Path, name: str) -> Path:
     return Path(folder) / RECORDINGS / f"{name}.jsonl"
 
 
-def remove_blobs(path: Path) -> None:
-    """Remove the blobs of a log."""
-    folder = blob_folder(path)
-    if folder.is_dir():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+def place_beside(path: Path) -> Path:
+    """Where a recording stays when another one takes its place: NAME.1.jsonl beside it, or the next number that is free."""
+    places = (path.with_name(f"{path.stem}.{number}{path.suffix or '.jsonl'}") for number in count(1))
+    return next(place for place in places if not place.exists() and not blob_folder(place).exists())
+
+
+def name_beside(name: str, place: Path) -> str:
+    """What finds a recording at a place beside the one that `name` finds."""
+    given = Path(name)
+    return str(given.with_name(place.name)) if given.suffix == ".jsonl" or len(given.parts) > 1 else place.stem
+
+
+def _keep_beside(path: Path, data: bytes) -> None:
+    """Put what a log holds, and its blobs, in a place of their own; all of it, or nothing."""
+    place, blobs = place_beside(path), blob_folder(path)
+    try:
+        _write_file(place, data)
+        if blobs.is_dir():
+            blobs.rename(blob_folder(place))
+    except OSError:
+        with suppress(OSError):
+            place.unlink()
+        raise
 
 
 def _lock(fd: int) -> None:

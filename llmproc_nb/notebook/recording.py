@@ -17,7 +17,7 @@ from llmproc_nb.core.doors import Recorded
 from llmproc_nb.core.errors import LlmprocError, LogError, PersonError, ProgramError, ToolDeclarationError, meant
 from llmproc_nb.core.event import Called
 from llmproc_nb.core.log import Store
-from llmproc_nb.core.visible import one_line
+from llmproc_nb.core.visible import one_line, visible
 from llmproc_nb.drivers import jsonl
 from llmproc_nb.drivers.table import load
 
@@ -42,6 +42,8 @@ def open_machine(notebook: Notebook) -> api.Machine:
     stores = [store] if store is not None else []
     if mode in ("record", "auto") and path is not None:
         _check_free(path, mode)
+        if mode == "record" and path.exists() and path.stat().st_size:
+            _say_what_stays(path, notebook.settings.recording)
         stores.append(jsonl.RecordingStore(path, mode))
     kept: Store | None = jsonl.Tee(*stores) if len(stores) > 1 else stores[0] if stores else None
     return api.Machine(api.drivers_for(store), store=kept, recorded=recorded, opened=opened)
@@ -62,6 +64,13 @@ def _check_free(path: Path, mode: str) -> None:
         print(f"{path}: {found}; what it has is replayed, an answer that is not in it cannot be added")
     finally:
         store.close()
+
+
+def _say_what_stays(path: Path, name: str) -> None:
+    """Say that nothing is lost by recording again, and how the old recording is found."""
+    place = jsonl.place_beside(path)
+    found_by = f"--recording {jsonl.name_beside(name, place)}"
+    print(f"{path.name} is there already and is kept as {place.name} ({found_by}) once there is a new answer")
 
 
 def _log(notebook: Notebook) -> tuple[Store | None, dict[str, Any]]:
@@ -134,12 +143,19 @@ def resume(notebook: Notebook, log: str) -> Any:
         print(f"{logfile.path.name} was resumed here already: its processes go on as they are; `%kill` ends them, then it can be again")
         return _resumed_table(before, empty="")
     namespace = shown_names(notebook.ip)
-    functions = [tool for name in tool_names(namespace) if (tool := _as_tool(namespace[name])) is not None]
-    found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions)
+    scripts = {name: namespace[name] for name in tool_names(namespace)}
+    functions = [tool for one in scripts.values() if (tool := _as_tool(one)) is not None]
+    found = load("llmproc_nb.drivers.rebuild:rebuild")(logfile, notebook.machine, tools=functions, scripts=scripts)
     notebook.resumed[logfile.path] = found
     for one in found:
         if one.process is not None:
             notebook.ip.user_ns[one.name] = one.process
+    if found:
+        print(f"from {visible(logfile.path.name)}")
+    for one in found:
+        if one.missing_tools and all(name.isidentifier() for name in (one.name, *one.missing_tools)):
+            names = ", ".join(one.missing_tools)
+            print(f"{one.name}: define {names} in the notebook, then run `{one.name}.add_tools([{names}])`")
     return _resumed_table(found, empty=f"no process was alive when {logfile.path.name} ended")
 
 

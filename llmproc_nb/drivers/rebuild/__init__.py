@@ -6,7 +6,7 @@ events, `declared` makes programs and tools from what a log says of them, `endin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llmproc_nb.core.machine import Machine
@@ -25,14 +25,15 @@ def rebuild(
     machine: Machine,
     *,
     tools: Iterable[Any] = (),
+    scripts: Mapping[str, Callable[..., Any]] | None = None,
     programs: Mapping[str, Program] | None = None,
     only: Iterable[str] | None = None,
 ) -> list[Resumed]:
     """The processes that lived when the log (its last run) ended, on a machine, in the order in which they had been started.
 
-    `tools` are functions that programs had and data cannot say; `programs` takes the place of a process's recorded program, by name;
-    `only` are the names to bring back, with those above them. The machine's own log gets all that is needed to do this once more from it
-    alone. Raises LogError where the log's nodes are not what their ids say.
+    `tools` are functions that programs had and data cannot say, `scripts` those that answer as a model, by name; `programs` takes the
+    place of a process's recorded program, by name; `only` are the names to bring back, with those above them. The machine's own log gets
+    all that is needed to do this once more from it alone. Raises LogError where the log's nodes are not what their ids say.
     """
     events = last_run(log.events if hasattr(log, "events") else log)
     dialog, past = tree(events), processes(events)
@@ -41,7 +42,7 @@ def rebuild(
     wanted |= {pid for one in wanted for pid in above(past[one], past)}
     if not wanted:
         return []
-    declarations = Declarations(events, past, machine.drivers, tuple(tools), dict(programs or {}))
+    declarations = Declarations(events, past, machine.drivers, tuple(tools), dict(programs or {}), dict(scripts or {}))
     family = Family(events, dialog, past, machine, declarations, getattr(log, "path", None))
     family.start(wanted)
     found = [resumed(family, one) for one in past.values() if one.pid in wanted and not one.killed]

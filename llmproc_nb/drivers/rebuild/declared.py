@@ -5,14 +5,14 @@ A log has a tool by its name only, so a name may mean a function that was suppli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from llmproc_nb.core.declaration import program_from, stand_in
 from llmproc_nb.core.doors import Drivers
-from llmproc_nb.core.errors import LlmprocError
+from llmproc_nb.core.errors import LlmprocError, ProgramError
 from llmproc_nb.core.event import AnyEvent, Declared, Started
 from llmproc_nb.core.manual import PARAMETERS
 from llmproc_nb.core.program import McpServer, Program, ToolWish
@@ -31,8 +31,10 @@ class Declarations:
         drivers: Drivers,
         tools: tuple[Any, ...],
         programs: Mapping[str, Program],
+        scripts: Mapping[str, Callable[..., Any]],
     ) -> None:
         self.past, self.drivers, self.given, self.programs = past, drivers, tools, programs
+        self.scripts = scripts
         self.configs: dict[str, Declared] = declared(events)
         self._known: dict[str, Tool | None] = {}
         self._spawned: dict[str, Started] = {one.name: one.started for one in past.values() if one.started.origin == "spawn"}
@@ -56,6 +58,9 @@ class Declarations:
         declaration = program_of(past, self.past)
         tools = self.tools(past, declaration)
         program, missing = program_from(declaration, tools, name=past.name)
+        script = declaration.get("script")
+        if isinstance(script, str) and script in missing and past.started.provider == "scripted":
+            raise _no_script(past.name, script)
         program = program.replace(
             provider=program.provider or past.started.provider,
             mcp={name: server for name, server in program.mcp.items() if not _is_hidden(server)},
@@ -64,12 +69,12 @@ class Declarations:
         links = {name: link for name, link in program.linked.items() if self.drivers.link_path(program, link) in there}
         return program.replace(linked=links), missing, tuple(name for name in program.linked if name not in links)
 
-    def tools(self, past: Past, declaration: Mapping[str, Any]) -> dict[str, Tool | ToolWish]:
-        """What stands behind each tool of a process by name: its function, the tool that ships, or a stand-in."""
+    def tools(self, past: Past, declaration: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands behind each tool of a process by name: its function, the tool that ships, or a stand-in; and its script."""
         specs = self.specs(past)
         named = [wish for wish in declaration.get("tools", ()) if isinstance(wish, str)]
         supplied = self._supplied
-        found: dict[str, Tool | ToolWish] = {}
+        found: dict[str, Any] = {}
         for name in dict.fromkeys((*specs, *named)):
             spec, own, ships = specs.get(name), supplied.get(name), self._ships(name)
             if own is not None and (ships is None or spec is None or own.spec == spec):
@@ -81,8 +86,8 @@ class Declarations:
             elif spec is not None:
                 found[name] = stand_in(spec)
         script = declaration.get("script")
-        if isinstance(script, str) and script in supplied:
-            found[script] = supplied[script]
+        if isinstance(script, str) and (script in self.scripts or script in supplied):
+            found[script] = self.scripts.get(script) or supplied[script]
         return found
 
     @cached_property
@@ -120,6 +125,14 @@ class Declarations:
     def _from_log(self, started: Started) -> Program:
         past = self.past[started.pid]
         return program_from(started.program, self.tools(past, started.program), name=started.name)[0]
+
+
+def _no_script(process: str, script: str) -> ProgramError:
+    if script == "<lambda>":
+        found, right = "its script was a lambda, which has no name to find it by", "a function made with def is found"
+        return ProgramError(found, place=process, right=right, step="Give its program one.")
+    right = "a function is found by its name"
+    return ProgramError(f"its script is not in this kernel: {script}", place=process, right=right, step=f"Define {script} before resuming.")
 
 
 def _is_same(ships: ToolSpec, recorded: ToolSpec) -> bool:

@@ -58,14 +58,15 @@ class Recording:
 
     Modes: `replay` answers from the log only and raises ReplayMiss for anything else; `auto` asks the real provider for what is not
     there; `record` never answers. Raises PersonError for another mode, LogError when the log's nodes are not what their ids say.
+    `again`: the whole run is made again, so a request that failed fails, even where the same one was asked again and then answered.
     """
 
-    def __init__(self, log: HasEvents | Iterable[AnyEvent], mode: Mode = "replay", *, place: str = "") -> None:
+    def __init__(self, log: HasEvents | Iterable[AnyEvent], mode: Mode = "replay", *, place: str = "", again: bool = False) -> None:
         if mode not in MODES:
             there = f"it is one of {', '.join(MODES)}"
             raise PersonError(f"there is no mode {mode!r}", place="Recording", right=meant(str(mode), MODES, there))
         events = tuple(log if isinstance(log, Iterable) else log.events)
-        self.mode = mode
+        self.mode, self.again = mode, again
         self.place = place or str(getattr(getattr(log, "path", None), "name", "the recording"))
         self.dialog: Dialog = tree(events, place=self.place)
         self.misses: list[ReplayMiss] = []
@@ -75,6 +76,7 @@ class Recording:
         self._exact: dict[tuple[str, str, int], Answer] = {}
         self._asker: dict[tuple[str, str], list[Answer]] = {}
         self._any: dict[str, list[Answer]] = {}
+        self._failed: dict[tuple[str, str], dict[int, AttemptFailed]] = {}
         self._tools: dict[tuple[str, int], list[ToolRan]] = {}
         self._tools_given: dict[tuple[str, int, str], int] = {}
         self._decided: dict[tuple[str, int], list[Decided]] = {}
@@ -95,14 +97,17 @@ class Recording:
         self._windows: dict[str, int] = {}
         asked: dict[tuple[int, str], Asked] = {}
         last: dict[int, Asked] = {}
+        unanswered: dict[int, Asked] = {}
         calls: dict[int, int] = {}
         for event in events:
             if isinstance(event, Asked):
-                asked[event.pid, event.digest] = last[event.pid] = event
+                asked[event.pid, event.digest] = last[event.pid] = unanswered[event.pid] = event
                 self._asked.setdefault(event.node, []).append(event)
             elif isinstance(event, Replied):
+                unanswered.pop(event.pid, None)
                 self._add(event.digest, event.lineage, event.sibling, event)
             elif isinstance(event, AttemptFailed) and event.retry_in_s is None:
+                unanswered.pop(event.pid, None)
                 question = asked.get((event.pid, event.digest))
                 if question is not None:
                     self._add(event.digest, question.lineage, question.sibling, event)
@@ -129,6 +134,8 @@ class Recording:
                 self._configs[event.config] = Config(model=event.model, tools=event.tools, settings=event.settings, id=event.config)
             elif isinstance(event, Started):
                 self._names[event.pid] = event.lineage
+            elif isinstance(event, Stopped) and event.reason == "error" and (asks := unanswered.get(event.pid)) and asks.call == event.call:
+                self._add_failed(asks, event)
             elif isinstance(event, Stopped) and event.reason in OF_SUBTREES:
                 self._stopped[self._names.get(event.pid, ""), event.node] = event.reason
             elif isinstance(event, Stopped) and event.reason in CUT_SHORT:
@@ -139,6 +146,20 @@ class Recording:
         self._exact[digest, lineage, sibling] = answer
         self._asker.setdefault((digest, lineage), []).append(answer)
         self._any.setdefault(digest, []).append(answer)
+
+    def _add_failed(self, asked: Asked, stop: Stopped) -> None:
+        """Keep what no attempt tells of: a fault that is not the provider's, as of a script or a setting, ended the call."""
+        fault = AttemptFailed(
+            seq=stop.seq,
+            time_ns=stop.time_ns,
+            pid=stop.pid,
+            call=stop.call,
+            digest=asked.digest,
+            attempt=asked.attempt,
+            error="ProviderError",
+            text=(stop.error or "").removesuffix("."),
+        )
+        self._failed.setdefault((asked.digest, asked.lineage), {})[asked.sibling] = fault
 
     def decision(self, node_id: str, position: int, lineage: str) -> Decided | None:
         """What was decided on a tool call; where it was decided several times (after a goto, a re-run), one after the other."""
@@ -273,10 +294,13 @@ class Recording:
 
     def find(self, request: Request) -> Answer | None:
         """The recorded answer to a request: of the same asker and time, else the last of the same asker, else the last of anyone."""
-        digest = request.digest
-        found = self._exact.get((digest, request.lineage, request.sibling))
+        digest, asker = request.digest, (request.digest, request.lineage)
+        found = self._exact.get((*asker, request.sibling))
+        failed = self._failed.get(asker, {}) if self.mode == "replay" else {}
+        if found is None and self.again:
+            found = failed.get(request.sibling)
         if found is None:
-            known = self._asker.get((digest, request.lineage)) or self._any.get(digest)
+            known = self._asker.get(asker) or list(failed.values()) or self._any.get(digest)
             found = known[-1] if known else None
         if self.mode == "auto" and (isinstance(found, AttemptFailed) or (found is not None and found.stop == "interrupted")):
             whole = [answer for answer in self._any[digest] if isinstance(answer, Replied) and answer.stop != "interrupted"]

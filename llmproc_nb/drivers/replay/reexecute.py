@@ -42,7 +42,7 @@ def reexecute(log: HasEvents | Iterable[AnyEvent], make_machine: MachineMaker | 
     other; what ran at once when it was recorded finds its answers by lineage.
     """
     events = tuple(last_run(log if isinstance(log, Iterable) else log.events))
-    recording = Recording(events, place=str(getattr(getattr(log, "path", None), "name", "the recording")))
+    recording = Recording(events, place=str(getattr(getattr(log, "path", None), "name", "the recording")), again=True)
     machine = make_machine(recording) if make_machine is not None else Machine(LoggedDrivers(events), recorded=recording)
     try:
         return _Rerun(events, machine, recording).compare()

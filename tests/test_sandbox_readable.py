@@ -113,6 +113,7 @@ def test_what_a_kernelspec_says_is_kept_where_the_rules_say_nothing() -> None:
         "env": {"A": "1", "B": "3"},
         "tier": "namespaces",
         "hosts": [],  # no spec makes a sandbox weaker than its program says
+        "message_mb": 67,  # what is kept of a cell, and what is around it
     }
     other = confined({"kernel_provisioner": {"provisioner_name": "cloud", "config": {"memory_mb": 1}}}, SandboxRules())
     assert other["kernel_provisioner"] == {"provisioner_name": "llmproc-sandbox", "config": config({})}

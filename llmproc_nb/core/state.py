@@ -99,15 +99,19 @@ class Family:
                 if known is None or event.seq > known.before or not same_turn:
                     continue
                 counts = event.pid in above or (known.began is node and event.position is None)
-                if counts and event.seq > self._last_said(nodes[index:], reach):
+                in_time = index == 0 or event.seq < self._last_said(nodes[index - 1 : index], reach, float("inf"))
+                if counts and in_time and event.seq > self._last_said(nodes[index:], reach):
                     return self._state_of(event)
             above.update(pid for pid, one in reach.items() if one.began is node)
         return None
 
-    def _last_said(self, nodes: tuple[Node, ...], reach: Mapping[int, Reach]) -> int:
-        """When the latest of these nodes was said last: what ran before a question was asked again does not count after it."""
+    def _last_said(self, nodes: tuple[Node, ...], reach: Mapping[int, Reach], never: float = 0) -> float:
+        """When the latest of these nodes was said last: what ran before a question was asked again does not count after it.
+
+        Nor does what ran at a place after the dialog had gone on from there count for what had followed.
+        """
         said = (event for node in nodes for event in self._said.get(node.id, ()))
-        return max((event.seq for event in said if event.pid in reach and event.seq < reach[event.pid].before), default=0)
+        return max((event.seq for event in said if event.pid in reach and event.seq < reach[event.pid].before), default=never)
 
     def _up(self, node: Node | None) -> Iterator[Node]:
         """A node and those before it; before the end of a shorter branch comes what it is the short form of."""

@@ -72,7 +72,7 @@ def test_without_the_landlock_that_keeps_signals_apart_nothing_of_it_is_promised
     monkeypatch.setattr(landlock, "NEEDED", 99)
     why = landlock.lacking()
     assert why == f"only Landlock 99 (Linux 6.12) could keep it, this kernel has {landlock.version() or 'none'}"
-    assert [promise.probe for promise in PROMISES if promise.missing("namespaces", why) == why] == ["kin_processes"] * 2
+    assert [promise.probe for promise in PROMISES if promise.missing("namespaces", {"landlock": why}) == why] == ["kin_processes"] * 2
     assert not landlock.part(files=False)  # and it changed nothing
 
 
@@ -95,7 +95,7 @@ def test_what_a_session_started_before_a_fork_can_end_it_as_the_table_says(tier:
             return await running
 
     assert asyncio.run(run()).status == "died"
-    assert _named("what was started or changed before a fork does not reach it").missing(tier, "")
+    assert _named("what was started or changed before a fork does not reach it").missing(tier, {})
 
 
 SERVER = """
@@ -118,7 +118,7 @@ def test_forks_reach_each_others_servers_and_queues_as_the_table_says():
             return await said(fork, reach)
 
     assert asyncio.run(run()).endswith("True)")
-    assert _named("forks do not reach each other's servers and queues").missing("namespaces", "")
+    assert _named("forks do not reach each other's servers and queues").missing("namespaces", {})
 
 
 def _named(says: str) -> Promise:

@@ -19,6 +19,7 @@ from llmproc_nb.core.errors import ReplayMiss, ToolError
 from llmproc_nb.core.event import CodeRan, ToolRan
 from llmproc_nb.core.message import Text
 from llmproc_nb.core.sandbox import SandboxRules
+from llmproc_nb.core.usage import Limits
 from llmproc_nb.drivers.rebuild import rebuild as resume
 from llmproc_nb.drivers.replay import Recording, reexecute
 
@@ -46,7 +47,15 @@ def machine(*, keeps: bool = True, **fields: Any) -> Machine:
 
 
 def start(on: Machine | None = None, rules: SandboxRules | None = None, **fields: Any) -> Process:
-    program = Program(name="scout", provider="scripted", model="script", script=coder, tools=("run_python", "fork", "goto"), sandbox=rules)
+    program = Program(
+        name="scout",
+        provider="scripted",
+        model="script",
+        script=coder,
+        tools=("run_python", "fork", "goto"),
+        sandbox=rules,
+        limits=Limits(children=10_000, depth=100),
+    )
     return program.start(machine=on or machine(**fields))  # type: ignore[return-value]
 
 
@@ -380,9 +389,10 @@ def test_any_order_of_cells_forks_and_gotos_gives_what_dicts_would(steps: list[S
                 said(process, f"run: {code}")
             else:
                 process.sandbox.run(code)
-            done = [node for node in process.path if node.depth > depth and node.message.role == "tool"]
-            for node in (*done, process.head):
-                at[process.pid, node.id] = [*before, count]
+            after = kind == "person"
+            for node in process.path[depth:]:  # what was said before a cell ran has nothing of it, whatever comes later
+                after = after or node.message.role == "tool"
+                at[process.pid, node.id] = [*before, count] if after else list(before)
         elif kind == "fork":
             child = process.fork()
             for (pid, node), known in tuple(at.items()):

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from llmproc_nb.inside import area, landlock, linux, relay, view
+from llmproc_nb.inside import area, cgroup, landlock, linux, relay, view
 from llmproc_nb.inside.confined import FIRST_UID, NOW, map_ids
 from llmproc_nb.inside.rules import TIERS, Rules, environment, proxied
 from llmproc_nb.inside.rules import Refused as Refused
@@ -80,12 +80,14 @@ def enter(rules: Rules, main: Callable[[], object], *, forwarded: tuple[int, ...
     parent = os.getppid()
     apart, root = rules.tier == "namespaces", os.getuid() == 0
     owner = FIRST_UID + os.getpid() if root and rules.tier != "process" else os.getuid()
+    NOW.group = cgroup.make(rules)
     try:
         if apart:
             _leave_pids(root, owner)
         reading, writing = os.pipe()
         keeper = os.fork()
     except OSError as error:
+        _remove_group()
         raise Refused(f"no namespaces of its own: {error}") from None
     if keeper == 0:
         os.close(reading)
@@ -95,8 +97,14 @@ def enter(rules: Rules, main: Callable[[], object], *, forwarded: tuple[int, ...
         why = answer.read()
     if why:
         os.waitpid(keeper, 0)
+        _remove_group()
         raise Refused(why)
     _wait_outside(keeper, parent, forwarded, rules.last)
+
+
+def _remove_group() -> None:
+    if NOW.group is not None:
+        NOW.group.remove()
 
 
 def _leave_pids(root: bool, owner: int) -> None:
@@ -149,6 +157,8 @@ def _become_keeper(rules: Rules, owner: int) -> None:
         landlock.confine(rules, rules.folder, keeper=True)
     if rules.relay:
         NOW.relay = relay.start(view.RELAY)
+    if NOW.group is not None and not NOW.group.can_be_entered():
+        NOW.group = NOW.group.forget()
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:
@@ -245,6 +255,7 @@ def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...], last: st
     if gone == -1 or os.getppid() != parent or watched not in {fd for fd, _ in poll.poll()}:
         os.kill(keeper, signal.SIGKILL)
     _, status = os.waitpid(keeper, 0)
+    _remove_group()
     if last and os.getppid() != parent:
         area.remove(last)
     code = os.waitstatus_to_exitcode(status)

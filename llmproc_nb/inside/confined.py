@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from llmproc_nb.inside.cgroup import Group
+
 INSIDE_ID = 1000
 FIRST_UID = 0x70000000
 """Where root starts a family, its processes run as this uid plus a pid: one that nothing else on the machine has."""
 
 
 class Confined:
-    """The tier; the keeper's folder of areas and its relay's pid; the area a session is in, and what it has given up for good."""
+    """The tier; the keeper's folder of areas, its relay's pid, its family's cgroup; the area a session is in, what it gave up for good."""
 
     tier = ""
     areas = ""
     relay = 0
+    group: Group | None = None
     area = ""
     limited = False
     sealed = False

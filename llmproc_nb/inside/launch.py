@@ -2,7 +2,7 @@
 
 RULES is the JSON of `Rules.dump`. It ends as the program ends; SIGINT and SIGTERM reach the program and what it started. FD is a pipe on
 which whoever starts it hears why it was refused, or its end when the program runs. With `--found` alone it says as JSON which tiers can be
-had here: for each why not, or nothing; with `--lacking` why forks cannot be kept apart (see landlock).
+had here: for each why not, or nothing; with `--lacking` why what some promises need cannot be had (see landlock, cgroup).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 
-from llmproc_nb.inside import confine, kin, landlock, linux
+from llmproc_nb.inside import cgroup, confine, kin, landlock, linux
 from llmproc_nb.inside.rules import Refused, Rules, load
 from llmproc_nb.inside.watch import Greedy, Watch
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(confine.found()))
         return 0
     if arguments == ["--lacking"]:
-        print(json.dumps(landlock.lacking()))
+        print(json.dumps({"landlock": landlock.lacking(), "cgroup": cgroup.lacking()}))
         return 0
     try:
         place = arguments.index("--")

@@ -26,6 +26,8 @@ def settle(mount: int | None, area: str, rules: Rules, *, forks: bool = True) ->
         if mount is not None:
             area = _take(mount)
         if not NOW.limited:
+            if NOW.group is not None:
+                NOW.group.enter()
             _limit(rules)
         _enter_area(area)
         if rules.tier != "process":

@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from llmproc_nb.inside import kin
+from llmproc_nb.inside import confine, kin
+from llmproc_nb.inside.confined import NOW
 from llmproc_nb.inside.rules import Rules
 
 LITTLE = 0.05
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 SOCKET_MB = 0.5
 """What the buffers of a socket hold at most, whose size nobody in a sandbox can set."""
 PATIENCE = 10
@@ -104,7 +106,19 @@ class Watch:
         return None
 
     def _too_large(self, groups: dict[int, set[int]], seen: dict[int, kin.Seen]) -> Greedy | None:
-        """Memory of all together.
+        """Memory of all together: the kernel counts it in their cgroup. Where they have none, it is what they seem to have."""
+        has, machine = {pid: _memory(pid) for pid in seen}, _machine()
+        own = self._more({pid: one.certain.own for pid, one in has.items()}, seen)
+        certain = Memory(sum(own.values()), min(sum(one.certain.shared for one in has.values()), machine.shared), 0.0)
+        too_large = NOW.group.is_full(confine.areas()) if NOW.group is not None else self._seems_too_large(groups, has, certain, machine)
+        if not too_large:
+            return None
+        counted = sum(certain) > self._rules.memory_mb
+        size = {pid: own[pid] + one.certain.shared if counted else sum(one.possible) for pid, one in has.items()}
+        return self._largest(groups, size, counted)
+
+    def _seems_too_large(self, groups: dict[int, set[int]], has: dict[int, Has], certain: Memory, machine: Memory) -> bool:
+        """By what can be seen of them from outside.
 
         What processes share after a fork is theirs only once, and how much that is nobody but themselves can read. So for each counts what
         it has more than its parent had when it was first seen (`_inherited` keeps that); and all of it where the machine itself runs short.
@@ -112,9 +126,6 @@ class Watch:
         fork writes anew, shared memory that nobody looks at any more and the buffers of sockets are not in that. So of what those that run
         may have at most as much counts as the whole machine has more of this kind since they began to start others.
         """
-        has, machine = {pid: _memory(pid) for pid in seen}, _machine()
-        own = self._more({pid: one.certain.own for pid, one in has.items()}, seen)
-        certain = Memory(sum(own.values()), min(sum(one.certain.shared for one in has.values()), machine.shared), 0.0)
         if not any(groups.values()):
             self._begun = (certain, machine)
         live = {one for pid, started in groups.items() for one in ({pid} & set(self.running) | started) if one in has}
@@ -122,11 +133,7 @@ class Watch:
         kinds = zip(certain, possible, *self._begun, machine, strict=True)
         together = sum(max(sure, min(may, before + now - then)) for sure, may, before, then, now in kinds)
         everything = sum(one.certain.own for one in has.values()) + certain.shared
-        most, counted = self._rules.memory_mb, sum(certain) > self._rules.memory_mb
-        if together <= most and not (everything > most and _short()):
-            return None
-        size = {pid: own[pid] + one.certain.shared if counted else sum(one.possible) for pid, one in has.items()}
-        return self._largest(groups, size, counted)
+        return together > self._rules.memory_mb or (everything > self._rules.memory_mb and _short())
 
     def _more(self, own: dict[int, float], seen: dict[int, kin.Seen]) -> dict[int, float]:
         for gone in self._inherited.keys() - own.keys():
@@ -163,7 +170,14 @@ def _machine() -> Memory:
     found = _lines(kin.read("", "meminfo"), names)
     if not found["MemTotal"]:
         return Memory(0.0, float("inf"), 0.0)
-    return Memory(found["AnonPages"], found["Shmem"], found["MemTotal"] - sum(found[name] for name in names[1:-1]))
+    kernel = found["MemTotal"] - sum(found[name] for name in names[1:-1]) - _ready()
+    return Memory(found["AnonPages"], found["Shmem"], kernel)
+
+
+def _ready() -> float:
+    """MB of free pages that each processor has put aside for itself, which may be hundreds where a process has just ended."""
+    lines = (line.split() for line in kin.read("", "zoneinfo").splitlines())
+    return sum(int(words[1]) for words in lines if words[:1] == ["count:"]) * PAGE_MB
 
 
 def _short() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -33,22 +33,22 @@ print(os.getpid(), child.pid)
 class Promise(msgspec.Struct, frozen=True):
     """What is promised, in which tiers; `probe` is the name of its attempts.
 
-    `by`: between a session and its fork, who makes them, against the other. `landlock`: only Landlock of the version that is NEEDED keeps
-    it. `why` no tier promises it.
+    `by`: between a session and its fork, who makes them, against the other. `needs`: what not every machine has to keep it. `why` no tier
+    promises it.
     """
 
     says: str
     probe: str
     tiers: tuple[Tier, ...]
     by: Literal["", "fork", "older"] = ""
-    landlock: bool = False
+    needs: Literal["", "landlock", "cgroup"] = ""
     why: str = ""
 
-    def missing(self, tier: Tier, lacking: str) -> str:
-        """Why this tier does not make the promise on this machine, which may lack a Landlock; "" where it does."""
+    def missing(self, tier: Tier, lacking: Mapping[str, str]) -> str:
+        """Why this tier does not make the promise on this machine, of which is known what it lacks; "" where it does."""
         if tier not in self.tiers:
             return self.why or f"the tier {tier} does not promise it"
-        return lacking if self.landlock else ""
+        return lacking.get(self.needs, "")
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +82,7 @@ PROMISES = (
     Promise("processes are limited", "forks", CLOSED),
     Promise("memory is limited", "memory", CLOSED),
     Promise("no memory that is not counted", "uncounted", CLOSED),
+    Promise("the kernel counts memory, also in sockets and while others give theirs back", "sockets", CLOSED, needs="cgroup"),
     Promise("CPU time is limited", "cpu", CLOSED),
     Promise("the disk is limited", "disk", OWN),
     Promise("the size of files is limited", "file_size", CLOSED),
@@ -90,9 +91,9 @@ PROMISES = (
     Promise("/proc, /sys and /dev lead nowhere", "proc", CLOSED),
     Promise("system calls are filtered", "calls", CLOSED),
     Promise("what a fork runs does not reach the folder of what it was forked from", "kin_files", OWN, by="fork"),
-    Promise("nor does it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork", landlock=True),
+    Promise("nor does it signal, trace or read a process of it", "kin_processes", CLOSED, by="fork", needs="landlock"),
     Promise("cells that begin after a fork, in what it was forked from, do not reach the fork's folder", "kin_files", OWN, by="older"),
-    Promise("nor do they signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older", landlock=True),
+    Promise("nor do they signal, trace or read a process of the fork", "kin_processes", CLOSED, by="older", needs="landlock"),
     Promise("what was started or changed before a fork does not reach it", "", (), why="a fork begins with all that, hostile code as well"),
     Promise("forks do not reach each other's servers and queues", "", (), why="what is forked from one another shares them"),
 )
@@ -127,13 +128,13 @@ async def found() -> dict[Tier, str]:
         return dict.fromkeys(ALL, fault)
 
 
-async def lacking() -> str:
-    """Why forks cannot be kept apart on this machine; "" where they can."""
+async def lacking() -> dict[str, str]:
+    """Why this machine does not have what some promises need; "" for what it has."""
     said, fault = await _launched("--lacking")
     try:
-        return str(json.loads(said))
-    except ValueError:
-        return fault
+        return {str(name): str(why) for name, why in json.loads(said).items()}
+    except (ValueError, AttributeError):
+        return dict.fromkeys(("landlock", "cgroup"), fault)
 
 
 async def _launched(what: str) -> tuple[bytes, str]:

@@ -25,7 +25,7 @@ from traitlets import Dict, Int, List, Unicode
 from llmproc_nb.core.errors import PersonError
 from llmproc_nb.drivers.sandbox import meter
 from llmproc_nb.drivers.sandbox.files import too_much
-from llmproc_nb.inside import folder
+from llmproc_nb.inside import cgroup, folder
 from llmproc_nb.inside.area import remove
 from llmproc_nb.inside.rules import Rules, environment
 
@@ -122,6 +122,7 @@ class SandboxProvisioner(LocalProvisioner):
 
     async def cleanup(self, restart: bool = False) -> None:
         await super().cleanup(restart=restart)
+        await asyncio.to_thread(cgroup.sweep, cgroup.REMOVE_S)  # the launcher may have been killed
         self._end_meter()
         if self._proxy is not None and not restart:
             self._proxy.communicate()

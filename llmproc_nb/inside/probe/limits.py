@@ -59,27 +59,56 @@ def uncounted(tried: Tried, facts: Facts) -> None:
     inherited = bytearray(b"x") * (facts["memory_mb"] // 3 * MB)
     for name, take in (("its own", _take), ("written anew", lambda _: _write_anew(inherited)), ("shared and left", _share_and_leave)):
         ends = _together(take, facts["memory_mb"] // 3)
-        tried.holds(f"memory of forks, {name}", -signal.SIGKILL in ends, ends)
-    got = _fill_sockets(2 * SOCKET_MB)
-    tried.holds("a large buffer of a socket", got <= SOCKET_MB * MB, f"{got} bytes")
+        tried.holds(f"memory of forks, {name}", _stopped(ends), ends)
+    got = _fill_sockets(2 * MOST_MB)
+    tried.holds("a large buffer of a socket", got <= MOST_MB * MB, f"{got} bytes")
     tried.refused("locked memory", lambda: resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] > 64 * MB or fail(errno.EPERM))
 
 
-FORKS, HELD_S = 7, 6
+@attempts
+def sockets(tried: Tried, facts: Facts) -> None:
+    ends = _together(_keep_in_sockets, facts["memory_mb"] // 3)
+    tried.holds("memory of forks, in sockets", _stopped(ends), ends)
+
+
+def _keep_in_sockets(mb: int) -> object:
+    """As much as so many sockets take that nobody reads, or as may be."""
+    kept: list[socket.socket] = []
+    while len(kept) < MOST_SOCKETS:
+        kept += socket.socketpair()
+        for one in kept[-2:]:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    one.send(bytes(32768))
+    return kept
+
+
+FORKS, HELD_S, REFUSED = 10, 6, 3
+MOST_SOCKETS = 900
 
 
 def _together(take: Callable[[int], object], mb: int) -> list[int]:
     """Have forks take so much each, which together is more than there may be: how they ended."""
-    children = []
-    for _ in range(FORKS):
-        if (child := os.fork()) == 0:
-            try:
+    children: list[int] = []
+    while len(children) < FORKS:
+        try:
+            child = os.fork()
+        except OSError:  # what the others took is too much for one more
+            break
+        if child == 0:
+            status = REFUSED
+            with contextlib.suppress(OSError, MemoryError):
                 kept = take(mb)
                 time.sleep(HELD_S if kept else 0)
-            finally:
-                os._exit(0)
+                status = 0
+            os._exit(status)
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def _stopped(ends: list[int]) -> bool:
+    return bool({-signal.SIGKILL, REFUSED} & {*ends})
 
 
 def _take(mb: int) -> object:
@@ -100,7 +129,7 @@ def _share_and_leave(mb: int) -> object:
     return whole
 
 
-SOCKET_MB = 1
+MOST_MB = 1
 
 
 def _fill_sockets(mb: int) -> int:

@@ -451,7 +451,10 @@ sys.stdin.readline()
 """
 
 
-@pytest.mark.skipif(bool(cgroup.lacking()), reason=cgroup.lacking() or "-")
+counted = pytest.mark.skipif(bool(cgroup.lacking()), reason=cgroup.lacking() or "-")
+
+
+@counted
 @each_tier
 @pytest.mark.parametrize("name", TAKES)
 def test_memory_counts_also_while_others_give_theirs_back(name: str, tier: str) -> None:
@@ -468,6 +471,23 @@ def test_memory_counts_also_while_others_give_theirs_back(name: str, tier: str) 
                 other.communicate("\n")
                 done = await running
                 assert was_stopped(done), done
+
+    asyncio.run(look())
+
+
+@counted
+@each_tier
+def test_where_copies_are_too_large_they_go_and_the_session_goes_on(tier: str) -> None:
+    async def look() -> None:
+        async with opened(tier=tier, memory_mb=600, checkpoints_mb=100) as door:
+            shell, kept = await door.start(), []
+            await ran(shell, "import numpy, time; x = numpy.ones(40_000_000)")
+            for number in (2, 3):
+                kept.append(await shell.keep())
+                done = await ran(shell, "x += 1\ntime.sleep(1.5)\nint(x[-1])")
+                assert (done.status, text_of(done.outputs), done.notes) == ("ok", str(number), ())
+            with pytest.raises(ToolError):
+                await kept[0].wake()
 
     asyncio.run(look())
 

@@ -206,10 +206,13 @@ class Played:
         return []
 
     def up(self, node: Node | None) -> Iterator[Node]:
+        left = dict[str, list[str]]()
+        pids = [self.process.pid, *(above.pid for above in self.process.ancestors)]
         while node is not None:
             yield node
-            other = self.root.machine.shorter.get(node.id)
-            node = self.root.machine.dialog.find(other) if other is not None else node.parent
+            forms = (form for pid in reversed(pids) for form in self.root.machine.shorter.get((pid, node.id), ()))
+            others = left.setdefault(node.id, list(dict.fromkeys(forms)))
+            node = self.root.machine.dialog.find(others.pop()) if others else node.parent
 
     def grown(self) -> tuple[str, int]:
         self.count += 1
@@ -332,4 +335,16 @@ def test_a_cell_at_an_earlier_place_changes_nothing_of_what_followed_it_before()
     scout.sandbox.run("x = 1")
     scout.undo()
     assert value(scout) == "None"
+    scout.machine.close()
+
+
+def test_a_path_that_is_shortened_to_what_it_was_shortened_to_before_has_its_latest_state() -> None:
+    scout = start(machine())
+    for number in (1, 2):
+        said(scout, f"run: x = {number}")
+        scout.move(shortened(scout, scout.head, 0, 1), "compacted")
+    scout.sandbox.run("x += 10")
+    scout.move(shortened(scout, scout.head, 0, 1), "compacted")
+    scout.move(shortened(scout, scout.head, 0, 1), "compacted")
+    assert value(scout) == "12"
     scout.machine.close()

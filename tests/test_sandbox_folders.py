@@ -107,6 +107,16 @@ def test_the_next_who_makes_a_folder_removes_those_of_the_dead_and_no_others(tmp
     assert {"llmproc-silent", "llmproc-odd", "llmproc-link"} < set(os.listdir(tmp_path))
 
 
+def test_a_folder_that_was_never_signed_goes_after_a_while_if_it_is_empty(tmp_path: Path) -> None:
+    for name, mode in (("llmproc-old", 0o700), ("llmproc-new", 0o700), ("llmproc-full", 0o700), ("llmproc-mine", 0o755)):
+        (tmp_path / name).mkdir(mode)
+    (tmp_path / "llmproc-full" / "notes").write_text("mine")
+    for name in ("llmproc-old", "llmproc-full", "llmproc-mine"):
+        os.utime(tmp_path / name, (0, 0))
+    folder.sweep(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llmproc-full", "llmproc-mine", "llmproc-new"]
+
+
 def test_a_folder_whose_owner_and_keeper_were_killed_goes_at_the_next_start(tmp_path: Path) -> None:
     code = "import os, signal\nfrom llmproc_nb.inside import folder\nprint(folder.make())\nos.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-uc", code], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)

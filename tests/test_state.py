@@ -390,7 +390,7 @@ def test_any_order_of_cells_forks_and_gotos_gives_what_dicts_would(steps: list[S
             else:
                 process.sandbox.run(code)
             after = kind == "person"
-            for node in process.path[depth:]:  # what was said before a cell ran has nothing of it, whatever comes later
+            for node in process.path[depth + (not after) :]:  # what was said before a cell ran has nothing of it, whatever comes later
                 after = after or node.message.role == "tool"
                 at[process.pid, node.id] = [*before, count] if after else list(before)
         elif kind == "fork":

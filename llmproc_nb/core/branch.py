@@ -289,7 +289,7 @@ def shortened(process: Process, head: Node, first_k: int | None, last_n: int | N
     for message in (*(one.message for one in said[:begin]), gap, *(bare(one.message) for one in said[end:])):
         node = process.graft(message, node)
     assert node is not None
-    process.machine.shorter[node.id] = head.id
+    process.machine.shorter.setdefault((process.pid, node.id), []).append(head.id)
     return node
 
 

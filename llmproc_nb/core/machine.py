@@ -66,8 +66,8 @@ class Machine:
         self.find_variables: Callable[[tuple[str, ...]], dict[str, Any]] = _no_variables
         self.find_cell: Callable[[Standing, str], Node | None] = self._cell_end
         self.families: dict[int, Family] = {}
-        self.shorter: dict[str, str] = {}
-        """The ends of shorter branches, and the nodes whose paths they are."""
+        self.shorter: dict[tuple[int, str], list[str]] = {}
+        """The nodes whose paths a shorter branch stands for, by the process that it was made from and its end."""
         self._limiters: dict[str, Limiter] = {}
         self._providers: dict[Any, Provider] = {}
         self.servers: list[Connection] = []

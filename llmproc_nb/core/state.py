@@ -6,7 +6,7 @@ of its parent and a goto that of an earlier place without anything being moved w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,7 +48,7 @@ class Family:
         self.sandboxes: dict[int, Waking] = {}
         self._at: dict[str, list[CodeRan]] = {}
         self._said: dict[str, list[Called | Replied]] = {}
-        self._stands_for: dict[str, str] = {}
+        self._stands_for: dict[tuple[int, str], list[str]] = {}
         self._seen = 0
         self._door: SandboxDoor | None = None
 
@@ -68,7 +68,7 @@ class Family:
             elif isinstance(event, Called | Replied):
                 self._said.setdefault(event.node, []).append(event)
             elif isinstance(event, Moved) and event.reason == "compacted":
-                self._stands_for[event.node] = event.before
+                self._stands_for.setdefault((event.pid, event.node), []).append(event.before)
             self._seen += 1
 
     def latest(self) -> CodeRan | None:
@@ -90,7 +90,7 @@ class Family:
         """The cell whose state belongs to a node, for a process. Of cells that ran at that very reply only those of `call` count."""
         self.catch_up()
         reach = dict(_reach(process, self.root)) if self.rules.on_fork != "fresh" else {process.pid: Reach()}
-        nodes = tuple(self._up(head))
+        nodes = tuple(self._up(head, tuple(reach)))
         above = {pid for pid, one in reach.items() if one.began not in nodes}
         for index, node in enumerate(nodes):
             for event in reversed(self._at.get(node.id, ())):
@@ -113,12 +113,22 @@ class Family:
         said = (event for node in nodes for event in self._said.get(node.id, ()))
         return max((event.seq for event in said if event.pid in reach and event.seq < reach[event.pid].before), default=never)
 
-    def _up(self, node: Node | None) -> Iterator[Node]:
-        """A node and those before it; before the end of a shorter branch comes what it is the short form of."""
+    def _up(self, node: Node | None, pids: Sequence[int]) -> Iterator[Node]:
+        """A node and those before it; before the end of a shorter branch comes what it is the short form of.
+
+        Two long paths may have the same short form, one even be above the other: the latest one is taken first, none is taken twice.
+        """
+        left = dict[str, list[str]]()
         while node is not None:
             yield node
-            other = self._stands_for.get(node.id) or self.machine.shorter.get(node.id)
-            node = self.machine.dialog.find(other) if other is not None else node.parent
+            if node.id not in left:
+                left[node.id] = self._long_forms(node, pids)
+            node = self.machine.dialog.find(left[node.id].pop()) if left[node.id] else node.parent
+
+    def _long_forms(self, node: Node, pids: Sequence[int]) -> list[str]:
+        """The nodes that it is short for, for a process and those above it: its own last, and of each the latest last."""
+        tables, keys = (self.machine.shorter, self._stands_for), [(pid, node.id) for pid in reversed(pids)]
+        return list(dict.fromkeys(other for key in keys for table in tables for other in table.get(key, ())))
 
     def chain(self, cell: CodeRan | None) -> Iterator[CodeRan]:
         """A cell and those before it, newest first."""

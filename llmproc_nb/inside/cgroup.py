@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from llmproc_nb.inside.rules import Rules
@@ -63,7 +63,7 @@ class Group:
     def __init__(self, kind: Kind, path: str, rules: Rules) -> None:
         self._kind, self._path, self._most_mb = kind, path, rules.memory_mb
         self._in_memory = rules.tier == "namespaces"
-        most = (rules.memory_mb + SPARE_MB + (rules.disk_mb if self._in_memory else 0)) * MB
+        most = (rules.memory_mb + rules.checkpoints_mb + SPARE_MB + (rules.disk_mb if self._in_memory else 0)) * MB
         values = {kind.limit: most, kind.swap: most if kind is ONE else 0, kind.waits: 1 if kind is ONE else most + most // 4}
         for name, value in values.items():
             if name != kind.swap or os.path.exists(f"{path}/{name}"):
@@ -71,6 +71,11 @@ class Group:
                     file.write(str(value))
         self._fds = {name: os.open(f"{path}/{name}", os.O_RDONLY) for name in ("memory.stat", kind.used, kind.waits)}
         self._fds[kind.enter] = os.open(f"{path}/{kind.enter}", os.O_WRONLY)
+
+    @property
+    def fds(self) -> Collection[int]:
+        """The descriptors by which it is reached."""
+        return self._fds.values()
 
     def enter(self) -> None:
         """In a process of one thread: be in it, with all that it forks, and let go of it. Raises OSError."""
@@ -87,8 +92,8 @@ class Group:
                 os._exit(1)
         return os.waitpid(child, 0)[1] == 0
 
-    def is_full(self, areas: str) -> bool:
-        """Whether there is more in it than may be, apart from the files in the areas and what the kernel could give back."""
+    def is_full(self, kept_mb: float, areas: str) -> bool:
+        """Whether more is in it than may be, beside so much for copies, the files in the areas and what the kernel could give back."""
         if self._kind is ONE and "under_oom 1" in self._read(self._kind.waits):
             return True
         found = dict(line.split() for line in self._read("memory.stat").splitlines())
@@ -96,7 +101,7 @@ class Group:
         if self._in_memory:
             found_there = os.statvfs(areas)
             files += (found_there.f_blocks - found_there.f_bfree) * found_there.f_frsize
-        return int(self._read(self._kind.used)) - files > self._most_mb * MB
+        return int(self._read(self._kind.used)) - files > (self._most_mb + kept_mb) * MB
 
     def forget(self) -> None:
         """Have nothing to do with it any more."""
@@ -140,7 +145,7 @@ def lacking() -> str:
 def sweep(wait_s: float = 0.0) -> None:
     """Remove those of families whose first process is gone, which could not do it itself."""
     for _, place in _places():
-        for name in os.listdir(place):
+        for name in _names(place):
             pid = name.removeprefix(NAME)
             if name.startswith(NAME) and (pid == str(os.getpid()) or not os.path.exists(f"/proc/{pid}")):
                 _remove(f"{place}/{name}", wait_s)
@@ -165,6 +170,13 @@ def _givers(place: str) -> Iterator[str]:
         if {_text(f"{place}/memory.{name}").strip() for name in ("max", "high")} - {"", "max"}:
             return
         place = os.path.dirname(place)
+
+
+def _names(place: str) -> list[str]:
+    try:
+        return os.listdir(place)
+    except OSError:
+        return []
 
 
 def _text(path: str) -> str:

@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from llmproc_nb.inside import area, cgroup, landlock, linux, relay, view
@@ -158,7 +158,8 @@ def _become_keeper(rules: Rules, owner: int) -> None:
     if rules.relay:
         NOW.relay = relay.start(view.RELAY)
     if NOW.group is not None and not NOW.group.can_be_entered():
-        NOW.group = NOW.group.forget()
+        NOW.group.forget()
+        NOW.group = None
 
 
 def _into_namespaces(rules: Rules, owner: int) -> None:
@@ -244,11 +245,8 @@ def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...], last: st
         gone = os.pidfd_open(parent)
     except OSError:  # already gone, or of another pid namespace
         gone = -1
-    kept = sorted({watched, gone} - {-1})
-    low = 0
-    for fd in [*kept, 1 << 20]:
-        os.closerange(low, fd)
-        low = fd + 1
+    kept = {watched, gone} - {-1}
+    close_others(kept)
     poll = select.poll()
     for fd in kept:
         poll.register(fd, select.POLLIN)
@@ -263,6 +261,13 @@ def _wait_outside(keeper: int, parent: int, forwarded: tuple[int, ...], last: st
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)
+
+
+def close_others(kept: Collection[int], *, low: int = 0) -> None:
+    """Close all descriptors from `low` on that are not kept."""
+    for fd in (*sorted(fd for fd in kept if fd >= low), 1 << 20):
+        os.closerange(low, fd)
+        low = fd + 1
 
 
 def areas() -> str:

@@ -5,15 +5,18 @@ An owner is a process of this machine since it was started, in one pid namespace
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import tempfile
+import time
 
 from llmproc_nb.inside.area import remove
 
 PREFIX, OWNER = "llmproc-", "owner"
 MOST_SAID = 200
+UNSIGNED_S = 600
 
 
 def make(base: str | None = None) -> str:
@@ -27,7 +30,7 @@ def make(base: str | None = None) -> str:
 
 
 def sweep(base: str) -> None:
-    """Remove the folders whose owners are gone. What does not say whose it is stays."""
+    """Remove the folders whose owners are gone. What does not say whose it is stays, unless it is as empty as it was made."""
     try:
         names = [name for name in os.listdir(base) if name.startswith(PREFIX)]
     except OSError:
@@ -35,6 +38,8 @@ def sweep(base: str) -> None:
     for name in names:
         if _left(folder := os.path.join(base, name)):
             remove(folder)
+        else:
+            _remove_unsigned(folder)
 
 
 def started(pid: int) -> str:
@@ -59,6 +64,15 @@ def _left(folder: str) -> bool:
         return bool(began) and pids == _pids() != "" and isinstance(pid, int) and started(pid) != began
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _remove_unsigned(folder: str) -> None:
+    """Whoever made it may have ended before saying whose it is. Then it is empty, and stays so; what has something in it stays."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(folder)
+        made = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid == os.getuid()
+        if made and time.time() - found.st_mtime > UNSIGNED_S:
+            os.rmdir(folder)
 
 
 def _pids() -> str:

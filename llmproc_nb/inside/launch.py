@@ -15,6 +15,7 @@ import sys
 import time
 
 from llmproc_nb.inside import cgroup, confine, kin, landlock, linux
+from llmproc_nb.inside.confined import NOW
 from llmproc_nb.inside.rules import Refused, Rules, load
 from llmproc_nb.inside.watch import Greedy, Watch
 
@@ -59,7 +60,7 @@ def _run(rules: Rules, command: list[str], tell: int) -> None:
     keeper = os.getpid()
     if (child := os.fork()) == 0:
         _become(mount, area, rules, command, tell, keeper)
-    os.closerange(2 if tell == 2 else tell, 1 << 20)
+    confine.close_others(NOW.group.fds if NOW.group is not None else (), low=tell)
     for number in FORWARDED:
         signal.signal(number, lambda number, _: os.killpg(child, number))
     signal.signal(signal.SIGCHLD, lambda *_: None)

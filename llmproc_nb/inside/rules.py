@@ -46,7 +46,7 @@ class Rules:
     at `sockets_inside`. `env` is added to the allow-list. `relay` is the path of the host proxy's unix socket; "" is no network;
     `loopback`: requests to 127.0.0.1 go there too, for a server of the host. The kernel holds each
     process to its memory, CPU time and file size; a keeper sees to it that a session has no more processes and CPU time with what it
-    starts, and a family no more memory (watch). The limit of the disk holds for a family.
+    starts, and a family no more memory (watch), beside the `checkpoints_mb` of its frozen copies. The limit of the disk holds for a family.
     """
 
     tier: str = "namespaces"
@@ -56,6 +56,7 @@ class Rules:
     writable: tuple[str, ...] = ()
     sockets: str = ""
     memory_mb: int = 4096
+    checkpoints_mb: int = 0
     disk_mb: int = 512
     cpu_s: int = 3600
     processes: int = 64

@@ -110,10 +110,16 @@ class Watch:
         has, machine = {pid: _memory(pid) for pid in seen}, _machine()
         own = self._more({pid: one.certain.own for pid, one in has.items()}, seen)
         certain = Memory(sum(own.values()), min(sum(one.certain.shared for one in has.values()), machine.shared), 0.0)
-        too_large = NOW.group.is_full(confine.areas()) if NOW.group is not None else self._seems_too_large(groups, has, certain, machine)
+        counted, copies = sum(certain) > self._rules.memory_mb, [pid for pid in self.copies if pid in seen]
+        if NOW.group is None:
+            copies, too_large = [], self._seems_too_large(groups, has, certain, machine)
+        else:
+            kept = sum(max(0.0, has[pid].certain.own - _memory(os.getpid()).certain.own) for pid in copies)
+            too_large = NOW.group.is_full(min(kept, self._rules.checkpoints_mb), confine.areas())
         if not too_large:
             return None
-        counted = sum(certain) > self._rules.memory_mb
+        if copies and not counted:  # what a session has written anew since then is theirs; it can go on without them
+            return Greedy(copies[0], True, self._why())
         size = {pid: own[pid] + one.certain.shared if counted else sum(one.possible) for pid, one in has.items()}
         return self._largest(groups, size, counted)
 
@@ -151,9 +157,10 @@ class Watch:
             return None
         pid = max(sizes, key=lambda one: sizes[one])
         own = size.get(pid, 0.0)
-        its = f", this one {round(sizes[pid])} MB" if counted else ""
-        why = f"the sandboxes of this family together had more than {self._rules.memory_mb} MB of memory{its}"
-        return Greedy(pid, own >= sizes[pid] - own, why)
+        return Greedy(pid, own >= sizes[pid] - own, self._why() + (f", this one {round(sizes[pid])} MB" if counted else ""))
+
+    def _why(self) -> str:
+        return f"the sandboxes of this family together had more than {self._rules.memory_mb} MB of memory"
 
 
 def _memory(pid: int) -> Has:

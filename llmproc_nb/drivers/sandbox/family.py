@@ -46,7 +46,8 @@ class Family:
         self.root = 0
         self._folder = ""
         self.shells: set[LiveShell] = set()
-        self.frozen: set[Frozen] = set()
+        self.frozen: dict[Frozen, None] = {}
+        """From the oldest to the newest."""
         self._free: set[str] = set()
         self.why = ""
         self.lost = False
@@ -97,6 +98,7 @@ class Family:
             readable=rules.readable,
             last=folder,
             memory_mb=rules.memory_mb,
+            checkpoints_mb=rules.checkpoints_mb,
             disk_mb=rules.disk_mb,
             cpu_s=rules.cpu_s,
             processes=rules.processes,
@@ -172,7 +174,7 @@ class Family:
                 raise
             raise ToolError(f"the state cannot be kept: {self.why or error}", place="sandbox") from error
         shell.snapshot = frozen.snapshot
-        self.frozen.add(frozen)
+        self.frozen[frozen] = None
         self._tell()
         self._aside(self.measure(frozen))
         return frozen
@@ -237,7 +239,7 @@ class Family:
     def thawed(self, frozen: Frozen) -> None:
         """A frozen copy is over; its files go where no live shell is linked to them."""
         if frozen in self.frozen:
-            self.frozen.discard(frozen)
+            del self.frozen[frozen]
             for shell in self.shells:
                 if shell.snapshot == frozen.snapshot:
                     shell.snapshot = ""

@@ -20,6 +20,7 @@ FOUND = {
     "Program(user=…): found 3; a text or None is needed.": lambda: Program().replace(user=3),
     "Program(settings=…): found a dict; Settings(…) is needed.": lambda: Program(settings={"headers": {"x-api-key": "SECRET"}}),
     "Program(limits=…): found 3; Limits(…) is needed.": lambda: Program(limits=3),
+    "Limits: there is no field 'stepz'; did you mean 'steps'?": lambda: Program(limits={"stepz": 3}),
     "Program(tools=…): found 'calculator'; a list is needed, as in tools=['calculator'].": lambda: Program(tools="calculator"),
     "Program(tools=…): found a function; a list is needed.": lambda: Program(tools=scripted),
     "Program(script=…): found 'hi'; a list or a function is needed.": lambda: Program(script="hi"),
@@ -77,6 +78,7 @@ def test_a_number_of_requests_that_cannot_be_is_an_error_before_anything_is_said
 def test_what_is_right_stays_as_it_is_and_numbers_of_numpy_are_numbers() -> None:
     numpy = pytest.importorskip("numpy")
     assert Limits(children=0, depth=0, steps=5, cost_usd=1, seconds=0.5).children == 0
+    assert Program(name="a", limits={"steps": 3}).limits == Limits(steps=3)
     limits = Limits(steps=numpy.int64(3))
     assert type(limits.steps) is int and msgspec.json.decode(msgspec.json.encode(limits), type=Limits) == limits
     assert Program(tools=["calculator"], script=[{"say": "x"}], sandbox={"memory_mb": 500}).tools == ["calculator"]

@@ -161,6 +161,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, met
     def __post_init__(self) -> None:
         if isinstance(self.sandbox, dict):  # as a file says it
             msgspec.structs.force_setattr(self, "sandbox", rules_of(self.sandbox, f"{self.source or self.name}: [sandbox]"))
+        if isinstance(self.limits, dict):
+            msgspec.structs.force_setattr(self, "limits", Limits(**self.limits))
         check_values(self)
 
     def replace(self, **fields: Any) -> Self:

@@ -466,3 +466,11 @@ def _with_words(*words: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_process_that_is_forked_while_all_are_stopped_comes_to_life_all_the_same():
+    done = subprocess.run([sys.executable, str(ROOT / "tests/latefork.py")], capture_output=True, text=True, timeout=60)
+    if "unshare" in done.stderr:
+        pytest.skip("no namespaces here")
+    at_once, later = (int(word) for word in done.stdout.split())
+    assert at_once + later == 8, done

@@ -10,12 +10,15 @@ FIRST_UID = 0x70000000
 
 
 class Confined:
-    """The tier; the keeper's folder of areas, its relay's pid, its family's cgroup; the area a session is in, what it gave up for good."""
+    """The tier; a keeper's folder of areas, its relay's pid, its family's cgroup, how often it still wakes whom it had stopped; the area
+    a session is in, and what it gave up for good.
+    """
 
     tier = ""
     areas = ""
     relay = 0
     group: Group | None = None
+    wakes = 0
     area = ""
     limited = False
     sealed = False

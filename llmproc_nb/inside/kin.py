@@ -21,6 +21,8 @@ from llmproc_nb.inside.confined import NOW
 END_S = 10.0
 PAUSE_S = 0.002
 MANY = 150
+WAKES = 10
+"""How often whoever was stopped is told again to go on, at one look after the other: the fork of a large process takes long."""
 TAKES_ORPHANS = 36
 WHY = {"SIGXCPU": ": it used more CPU time than it may"}
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -112,10 +114,7 @@ def _end(doomed: Callable[[], set[int]], forking: tuple[int, ...] = ()) -> None:
         killed |= found
         time.sleep(PAUSE_S)
     if held:
-        for pid in forking:
-            kill(pid, signal.SIGCONT)
-        if _alone():
-            kill(-1, signal.SIGCONT)
+        _go_on(forking)
 
 
 def _hold(doomed: Callable[[], set[int]], forking: tuple[int, ...]) -> None:
@@ -132,6 +131,21 @@ def _hold(doomed: Callable[[], set[int]], forking: tuple[int, ...]) -> None:
             with contextlib.suppress(OSError, ValueError):
                 resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
         held |= new
+
+
+def _go_on(forking: tuple[int, ...]) -> None:
+    for pid in forking:
+        kill(pid, signal.SIGCONT)
+    if _alone():
+        kill(-1, signal.SIGCONT)
+        NOW.wakes = WAKES
+
+
+def wake_late() -> None:
+    """Have those go on that were just being forked when all were stopped: they begin stopped, after the others were told to go on."""
+    if NOW.wakes:
+        NOW.wakes -= 1
+        kill(-1, signal.SIGCONT)
 
 
 def _alone() -> bool:

@@ -70,6 +70,7 @@ class Watch:
 
     def hold(self, tell: Callable[[Greedy], None]) -> None:
         """End who has more than it may, or what it started. It is told first: the end is seen by others as well."""
+        kin.wake_late()
         if found := self.look():
             tell(found)
             kin.end(found.pid, self.known - {found.pid}, itself=found.itself)

@@ -97,10 +97,10 @@ class Group:
         if self._kind is ONE and "under_oom 1" in self._read(self._kind.waits):
             return True
         found = dict(line.split() for line in self._read("memory.stat").splitlines())
-        files = sum(int(found.get(name, 0)) for name in self._kind.files) - int(found[self._kind.shared])
+        files = sum(int(found.get(name, 0)) for name in self._kind.files) - int(found.get(self._kind.shared, 0))
         if self._in_memory:
-            found_there = os.statvfs(areas)
-            files += (found_there.f_blocks - found_there.f_bfree) * found_there.f_frsize
+            there = os.statvfs(areas)
+            files += (there.f_blocks - there.f_bfree) * there.f_frsize
         return int(self._read(self._kind.used)) - files > (self._most_mb + kept_mb) * MB
 
     def forget(self) -> None:
@@ -134,7 +134,7 @@ def lacking() -> str:
     """Why the kernel does not count the memory of a family here; "" where it does."""
     group = make(Rules())
     if group is None:
-        return "this process may make no cgroup that limits memory"
+        return "this process may make no cgroup that limits memory; under systemd one that `systemd-run --user --scope` starts may"
     try:
         return "" if group.can_be_entered() else "no process may enter a cgroup from here"
     finally:

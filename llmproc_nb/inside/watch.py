@@ -115,8 +115,7 @@ class Watch:
         if NOW.group is None:
             copies, too_large = [], self._seems_too_large(groups, has, certain, machine)
         else:
-            kept = sum(max(0.0, has[pid].certain.own - _memory(os.getpid()).certain.own) for pid in copies)
-            too_large = NOW.group.is_full(min(kept, self._rules.checkpoints_mb), confine.areas())
+            too_large = NOW.group.is_full(self._kept(has, copies), confine.areas())
         if not too_large:
             return None
         if copies and not counted:  # what a session has written anew since then is theirs; it can go on without them
@@ -141,6 +140,11 @@ class Watch:
         together = sum(max(sure, min(may, before + now - then)) for sure, may, before, then, now in kinds)
         everything = sum(one.certain.own for one in has.values()) + certain.shared
         return together > self._rules.memory_mb or (everything > self._rules.memory_mb and _short())
+
+    def _kept(self, has: dict[int, Has], copies: list[int]) -> float:
+        """MB that copies may have of the cgroup beside what live ones may: no more than they can have, for most is shared."""
+        keeper = _memory(os.getpid()).certain.own
+        return min(sum(max(0.0, has[pid].certain.own - keeper) for pid in copies), self._rules.checkpoints_mb)
 
     def _more(self, own: dict[int, float], seen: dict[int, kin.Seen]) -> dict[int, float]:
         for gone in self._inherited.keys() - own.keys():

@@ -149,7 +149,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, met
     mcp: dict[str, McpServer] = {}
     approval: Approval | None = None
     sandbox: SandboxRules | None = None
-    script: tuple[dict[str, Any], ...] | Callable[..., Any] = ()
+    script: tuple[str | dict[str, Any], ...] | Callable[..., Any] = ()
     prompt_caching: bool = True
     demo_prompts: tuple[str, ...] = ()
     demo_pause: bool = True

@@ -1,7 +1,7 @@
 """A provider without a model: it says what a script says, so that everything can be learned, shown and tested offline.
 
-A script is a list of turns (TOML or dicts) or a function of the request. It depends on nothing but the path, so a fork, a re-run or a
-replay gets the same words again. Whoever sees its answers sees that no model answered.
+A script is a list of turns (TOML, dicts, or text alone) or a function of the request. It depends on nothing but the path, so a fork, a
+re-run or a replay gets the same words again. Whoever sees its answers sees that no model answered.
 
 A turn has these keys, all optional:
     say          the text; `{{last}}` stands for the words of the last message, `{{result}}` for those of the last tool results
@@ -36,7 +36,7 @@ from llmproc_nb.core.tool import parts_text
 from llmproc_nb.core.usage import Usage
 
 CHARS_PER_TOKEN = 4
-Script = Sequence[dict[str, Any]] | Callable[[Request], Any]
+Script = Sequence[str | dict[str, Any]] | Callable[[Request], Any]
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +61,7 @@ class ScriptedProvider:
 
     def __init__(self, script: Script) -> None:
         self._function = script if callable(script) else None
-        self._turns = () if callable(script) else tuple(_turn(entry, number) for number, entry in enumerate(script, 1))
+        self._turns = () if callable(script) else tuple(_made_turn(entry, number) for number, entry in enumerate(script, 1))
         self._failed: dict[tuple[str, str, int], int] = {}
 
     async def ask(self, request: Request, draft: Draft) -> Reply:
@@ -157,19 +157,19 @@ async def _asked(function: Callable[[Request], Any], request: Request) -> Turn:
         raise  # a script may play a fault
     except Exception as error:  # foreign code, called in place of a model
         raise ProgramError(f"the script raised {type(error).__name__}: {error}", place=place) from error
+    return _made_turn(made, 1, place)
+
+
+def _made_turn(made: Any, number: int, place: str = "[script]") -> Turn:
+    """What a script may have, or a function of it give: text, a turn, a dict, or a Message."""
     if not isinstance(made, str | dict | Turn | Message):
         raise ProgramError(f"the script gave {errors.kind_of(made)}", place=place, right="text, a turn as a dict, or a Message is needed")
-    return _made_turn(made)
-
-
-def _made_turn(made: Any) -> Turn:
-    """What a script function may give: text, a turn, a dict, or a Message."""
     if isinstance(made, Message):
         calls = [{"name": call.name, "arguments": call.arguments, "id": call.id} for call in made.tool_calls]
         return Turn(say=made.text, think="".join(part.text for part in made.parts if isinstance(part, Thinking)), call=calls)
     if isinstance(made, str):
         return Turn(say=made)
-    return _turn(made, 1)
+    return _turn(made, number)
 
 
 def _error_kind(name: str) -> type[ProviderError]:

@@ -111,6 +111,10 @@ REFUSED = {
     "months": (lambda: pd.period_range("2020", periods=2, freq="M"), "it is a pandas PeriodIndex"),
     "intervals": (lambda: pd.interval_range(0, 2).array, "it is a pandas IntervalArray"),
     "masked": (lambda: np.ma.array([1.5, -999], mask=[0, 1]), r"it is a numpy MaskedArray, .*\.filled\(value\) can pass"),
+    "levels of labels of several types": (
+        lambda: pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_arrays([["a", "b"], ["x", False]])),
+        r"it has a column whose labels do not fit those of others: \('b', False\); levels can pass that are",
+    ),
     "matrix": (lambda: np.matrix([[1]]), r"it is a numpy matrix, .*numpy.asarray\(\)"),
     "records": (lambda: np.rec.array([(1, 2)]), r"it is a numpy recarray, .*numpy.asarray\(\)"),
     "objects": (lambda: np.array([1, None]), r"it is an array of objects.*\.tolist\(\)"),

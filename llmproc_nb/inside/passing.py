@@ -186,6 +186,14 @@ def _check_names(value: Any, name: str) -> None:
     elif value.columns.dtype == object and value.columns.nlevels == 1 and "labels" not in _said_of_labels(value.columns):
         wrong = next(label for label in value.columns if not _is_label(label))
         raise Unfit(f"{name} has a column whose label is {a_kind(wrong)}: {wrong!r}", "labels of texts or numbers can pass")
+    elif value.columns.nlevels > 1 and (odd := [label for label in value.columns if not _are_texts(label, value.columns.levels)]):
+        right = "levels can pass that are each of texts alone or of numbers alone"
+        raise Unfit(f"{name} has a column whose labels do not fit those of others: {odd[0]!r}", right)
+
+
+def _are_texts(label: tuple[Any, ...], levels: Any) -> bool:
+    """Whether those parts of a label are texts whose level has no type of its own."""
+    return all(level.dtype != object or type(part) is str for part, level in zip(label, levels, strict=True))
 
 
 def _check(value: Any, name: str, table: Any, said: dict[str, Any]) -> None:
